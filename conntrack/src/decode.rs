@@ -1,0 +1,203 @@
+//! Bytes of one dump message → [`Flow`]. Pure; no allocation.
+//!
+//! Attribute layout: `ctnetlink_fill_info` in `net/netfilter/nf_conntrack_netlink.c`.
+
+use crate::flow::{Counters, Family, Flow, L4, Protocol, Status, Tuple, Zone};
+use crate::key::{
+    CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT,
+    CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_CODE, CTA_PROTO_ICMPV6_ID,
+    CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO,
+    CTA_TUPLE_ZONE, CTA_ZONE,
+};
+use crate::netlink::{Attribute, Attributes, Malformed};
+use crate::state::{SctpState, State, TcpState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const NFGENMSG: usize = 4;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_TIMEOUT: u16 = 7;
+const CTA_MARK: u16 = 8;
+const CTA_COUNTERS_ORIG: u16 = 9;
+const CTA_COUNTERS_REPLY: u16 = 10;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_SCTP: u16 = 3;
+/// `CTA_PROTOINFO_TCP_STATE` and `CTA_PROTOINFO_SCTP_STATE`.
+const STATE: u16 = 1;
+const CTA_COUNTERS_PACKETS: u16 = 1;
+const CTA_COUNTERS_BYTES: u16 = 2;
+
+/// Decodes the payload of one `IPCTNL_MSG_CT_NEW`. Ok(None) is a family that is neither IPv4 nor IPv6.
+#[inline]
+pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
+    let (header, attributes) =
+        payload.split_first_chunk::<NFGENMSG>().ok_or(Malformed("an entry shorter than its nfgenmsg"))?;
+    let family = match header[0] {
+        AF_INET => Family::Ipv4,
+        AF_INET6 => Family::Ipv6,
+        _ => return Ok(None),
+    };
+    let mut original = None;
+    let mut reply = None;
+    let mut zone = Zone::Both(0);
+    let mut status = Status(0);
+    let mut protoinfo = None;
+    let mut timeout = None;
+    let (mut id, mut mark) = (None, 0);
+    let mut counters: [Option<Counters>; 2] = [None; 2];
+    for attribute in Attributes(attributes) {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_TUPLE_ORIG => {
+                let (read, tuple_zone) = tuple(attribute)?;
+                original = Some(read);
+                zone = tuple_zone.map_or(zone, Zone::Original);
+            }
+            CTA_TUPLE_REPLY => {
+                let (read, tuple_zone) = tuple(attribute)?;
+                reply = Some(read);
+                zone = tuple_zone.map_or(zone, Zone::Reply);
+            }
+            CTA_ZONE => zone = Zone::Both(attribute.be16()?),
+            CTA_STATUS => status = Status(attribute.be32()?),
+            CTA_PROTOINFO => protoinfo = Some(attribute),
+            CTA_TIMEOUT => timeout = Some(attribute.be32()?),
+            CTA_MARK => mark = attribute.be32()?,
+            CTA_ID => id = Some(attribute.be32()?),
+            CTA_COUNTERS_ORIG => counters[0] = Some(count(attribute)?),
+            CTA_COUNTERS_REPLY => counters[1] = Some(count(attribute)?),
+            _ => {}
+        }
+    }
+    let original = original.ok_or(Malformed("an entry without an original tuple"))?;
+    let reply = reply.ok_or(Malformed("an entry without a reply tuple"))?;
+    let id = id.ok_or(Malformed("an entry without an id"))?;
+    if Family::of(original.src) != family {
+        return Err(Malformed("an entry whose addresses are not of its family"));
+    }
+    let state = state(original.protocol, status, protoinfo)?;
+    let counters = match counters {
+        [Some(original), Some(reply)] => Some([original, reply]),
+        _ => None,
+    };
+    Ok(Some(Flow { family, original, reply, zone, status, state, timeout, id, mark, counters }))
+}
+
+#[inline]
+fn tuple(nest: Attribute<'_>) -> Result<(Tuple, Option<u16>), Malformed> {
+    let (mut addresses, mut l4, mut zone) = (None, None, None);
+    for attribute in nest.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_TUPLE_IP => addresses = Some(ip(attribute)?),
+            CTA_TUPLE_PROTO => l4 = Some(proto(attribute)?),
+            CTA_TUPLE_ZONE => zone = Some(attribute.be16()?),
+            _ => {}
+        }
+    }
+    let (src, dst) = addresses.ok_or(Malformed("a tuple without addresses"))?;
+    let (protocol, l4) = l4.ok_or(Malformed("a tuple without a protocol"))?;
+    Ok((Tuple { src, dst, protocol, l4 }, zone))
+}
+
+#[inline]
+fn ip(nest: Attribute<'_>) -> Result<(IpAddr, IpAddr), Malformed> {
+    let (mut src, mut dst) = (None, None);
+    for attribute in nest.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_IP_V4_SRC => src = Some(IpAddr::V4(Ipv4Addr::from(attribute.array::<4>()?))),
+            CTA_IP_V4_DST => dst = Some(IpAddr::V4(Ipv4Addr::from(attribute.array::<4>()?))),
+            CTA_IP_V6_SRC => src = Some(IpAddr::V6(Ipv6Addr::from(attribute.array::<16>()?))),
+            CTA_IP_V6_DST => dst = Some(IpAddr::V6(Ipv6Addr::from(attribute.array::<16>()?))),
+            _ => {}
+        }
+    }
+    match (src, dst) {
+        (Some(src), Some(dst)) if src.is_ipv4() == dst.is_ipv4() => Ok((src, dst)),
+        _ => Err(Malformed("a tuple without both addresses of one family")),
+    }
+}
+
+#[inline]
+fn proto(nest: Attribute<'_>) -> Result<(Protocol, L4), Malformed> {
+    let mut protocol = None;
+    let mut l4 = L4::None;
+    let mut ports = (0, 0);
+    let mut icmp = (0, 0, 0);
+    for attribute in nest.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_PROTO_NUM => protocol = Some(Protocol(attribute.byte()?)),
+            CTA_PROTO_SRC_PORT => {
+                ports.0 = attribute.be16()?;
+                l4 = L4::Ports { src: ports.0, dst: ports.1 };
+            }
+            CTA_PROTO_DST_PORT => {
+                ports.1 = attribute.be16()?;
+                l4 = L4::Ports { src: ports.0, dst: ports.1 };
+            }
+            CTA_PROTO_ICMP_ID | CTA_PROTO_ICMPV6_ID => icmp.0 = attribute.be16()?,
+            CTA_PROTO_ICMP_TYPE | CTA_PROTO_ICMPV6_TYPE => icmp.1 = attribute.byte()?,
+            CTA_PROTO_ICMP_CODE | CTA_PROTO_ICMPV6_CODE => {
+                icmp.2 = attribute.byte()?;
+                l4 = L4::Icmp { id: icmp.0, kind: icmp.1, code: icmp.2 };
+            }
+            _ => {}
+        }
+    }
+    // The kernel writes id, type, code in some order: read them all before they are put together.
+    if let L4::Icmp { .. } = l4 {
+        l4 = L4::Icmp { id: icmp.0, kind: icmp.1, code: icmp.2 };
+    }
+    Ok((protocol.ok_or(Malformed("a tuple without a protocol number"))?, l4))
+}
+
+#[inline]
+fn state(protocol: Protocol, status: Status, protoinfo: Option<Attribute<'_>>) -> Result<State, Malformed> {
+    if status.offload() {
+        return Ok(State::Offload);
+    }
+    let number = |kind: u16| -> Result<usize, Malformed> {
+        let Some(info) = protoinfo else { return Ok(0) };
+        for attribute in info.nested() {
+            let attribute = attribute?;
+            if attribute.kind == kind {
+                for field in attribute.nested() {
+                    let field = field?;
+                    if field.kind == STATE {
+                        return field.byte().map(usize::from);
+                    }
+                }
+            }
+        }
+        Ok(0)
+    };
+    Ok(match protocol.0 {
+        6 => State::Tcp(TcpState::ALL.get(number(CTA_PROTOINFO_TCP)?).copied().unwrap_or(TcpState::Unknown)),
+        132 => State::Sctp(
+            SctpState::ALL.get(number(CTA_PROTOINFO_SCTP)?).copied().unwrap_or(SctpState::Unknown),
+        ),
+        _ => State::of_status(status),
+    })
+}
+
+fn count(nest: Attribute<'_>) -> Result<Counters, Malformed> {
+    let mut counters = Counters::default();
+    for attribute in nest.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_COUNTERS_PACKETS => counters.packets = u64::from_be_bytes(attribute.array()?),
+            CTA_COUNTERS_BYTES => counters.bytes = u64::from_be_bytes(attribute.array()?),
+            _ => {}
+        }
+    }
+    Ok(counters)
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! A netlink socket to the kernel: send, receive, ask. All of this crate's I/O passes here.
+
+use crate::netlink::{Malformed, Message, Messages, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Requests};
+use netlink_sys::{Socket, SocketAddr, protocols};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use std::io;
+use std::time::Duration;
+
+const MSG_DONTWAIT: i32 = 0x40;
+const MSG_TRUNC: i32 = 0x20;
+/// The kernel fills at most 32 KiB of it in a dump (`netlink_dump`); the rest is room for odd messages.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+/// The kernel answers while it works: silence for so long means that no answer comes.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Which of the kernel's netlink families a link speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// ctnetlink, ipset.
+    Netfilter,
+    /// Sockets: inet_diag.
+    SockDiag,
+    /// Routes and addresses.
+    Route,
+}
+
+impl Channel {
+    fn protocol(self) -> isize {
+        match self {
+            Channel::Netfilter => protocols::NETLINK_NETFILTER,
+            Channel::SockDiag => protocols::NETLINK_SOCK_DIAG,
+            Channel::Route => protocols::NETLINK_ROUTE,
+        }
+    }
+}
+
+/// Why the kernel did not answer a question. Each names what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No socket: out of descriptors or memory, or a sandbox forbids AF_NETLINK.
+    #[error("cannot open a netlink socket to ask for {asked}: {source}")]
+    Open {
+        /// What was to be asked.
+        asked: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// EPERM.
+    #[error(
+        "the kernel refuses {asked}: CAP_NET_ADMIN is missing (run as root, or give the capability: AmbientCapabilities=CAP_NET_ADMIN)"
+    )]
+    NotPermitted {
+        /// What was asked.
+        asked: &'static str,
+    },
+    /// ENOBUFS: answers were lost, so what was read is not whole.
+    #[error("the kernel dropped part of its answer to {asked} (ENOBUFS); what was read is not whole")]
+    Overrun {
+        /// What was asked.
+        asked: &'static str,
+    },
+    /// No answer in ten seconds.
+    #[error("the kernel gave no answer to {asked} in 10 s")]
+    Silent {
+        /// What was asked.
+        asked: &'static str,
+    },
+    /// A datagram larger than the 64 KiB buffer.
+    #[error("an answer to {asked} has {bytes} bytes, more than the 65536 of the buffer: it was cut short")]
+    Truncated {
+        /// What was asked.
+        asked: &'static str,
+        /// The datagram's true length.
+        bytes: usize,
+    },
+    /// The kernel answered with another errno.
+    #[error("the kernel refuses {asked}: {source}")]
+    Refused {
+        /// What was asked.
+        asked: &'static str,
+        /// The errno.
+        source: io::Error,
+    },
+    /// The answer is not what the protocol says.
+    #[error("cannot read the kernel's answer to {asked}: {source}")]
+    Malformed {
+        /// What was asked.
+        asked: &'static str,
+        /// What did not fit.
+        source: Malformed,
+    },
+}
+
+impl Error {
+    /// A word for a metric's `reason` label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::Open { .. } => "open",
+            Error::NotPermitted { .. } => "not_permitted",
+            Error::Overrun { .. } => "overrun",
+            Error::Silent { .. } => "silent",
+            Error::Truncated { .. } => "truncated",
+            Error::Refused { .. } => "refused",
+            Error::Malformed { .. } => "malformed",
+        }
+    }
+
+    fn from_io(asked: &'static str, source: io::Error) -> Error {
+        match Errno::from_io_error(&source) {
+            Some(Errno::PERM | Errno::ACCESS) => Error::NotPermitted { asked },
+            Some(Errno::NOBUFS) => Error::Overrun { asked },
+            Some(Errno::AGAIN) => Error::Silent { asked },
+            _ => Error::Refused { asked, source },
+        }
+    }
+}
+
+/// Every value of [`Error::reason`], so that a counter can show its zeros.
+pub const REASONS: [&str; 8] =
+    ["open", "not_permitted", "overrun", "silent", "truncated", "refused", "malformed", "interrupted"];
+
+/// A netlink socket, connected to the kernel of the namespace that the opening thread was in.
+#[derive(Debug)]
+pub struct Link {
+    socket: Socket,
+    buffer: Box<[u8]>,
+    sequence: u32,
+}
+
+impl Link {
+    /// Opens a socket to one family. Errors: [`Error::Open`].
+    pub fn open(channel: Channel, asked: &'static str) -> Result<Link, Error> {
+        let open = || -> io::Result<Socket> {
+            let mut socket = Socket::new(channel.protocol())?;
+            socket.bind_auto()?;
+            // Connected to port 0, the socket takes messages from the kernel alone (netlink_getsockbyportid).
+            socket.connect(&SocketAddr::new(0, 0))?;
+            // Errors come without a copy of the request, so that a batch's failures fit the queue.
+            socket.set_cap_ack(true)?;
+            set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))?;
+            Ok(socket)
+        };
+        let socket = open().map_err(|source| Error::Open { asked, source })?;
+        Ok(Link { socket, buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(), sequence: 0 })
+    }
+
+    /// The next sequence number, never 0.
+    pub fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        self.sequence
+    }
+
+    /// Sends what was written, in one `sendmsg`.
+    pub fn send(&mut self, requests: &Requests, asked: &'static str) -> Result<(), Error> {
+        loop {
+            match self.socket.send(requests.bytes(), 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::from_io(asked, error)),
+            }
+        }
+    }
+
+    /// Receives one datagram. Blocks up to ten seconds.
+    pub fn receive(&mut self, asked: &'static str) -> Result<&[u8], Error> {
+        let len = self.read(0).map_err(|error| Error::from_io(asked, error))?;
+        self.received(len, asked)
+    }
+
+    /// Receives one datagram if one waits.
+    pub fn receive_waiting(&mut self, asked: &'static str) -> Result<Option<&[u8]>, Error> {
+        match self.read(MSG_DONTWAIT) {
+            Ok(len) => self.received(len, asked).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(Error::from_io(asked, error)),
+        }
+    }
+
+    fn read(&mut self, flags: i32) -> io::Result<usize> {
+        loop {
+            match self.socket.recv(&mut &mut self.buffer[..], flags | MSG_TRUNC) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn received(&self, len: usize, asked: &'static str) -> Result<&[u8], Error> {
+        self.buffer.get(..len).ok_or(Error::Truncated { asked, bytes: len })
+    }
+
+    /// Sends a request with `NLM_F_DUMP` (or one that has a single answer and `NLM_F_ACK`) and hands each message of the answer to `each`.
+    /// Returns whether the kernel marked the dump as interrupted. `between` runs after each receive call.
+    pub fn ask(
+        &mut self,
+        requests: &Requests,
+        asked: &'static str,
+        mut each: impl FnMut(Message<'_>) -> Result<(), Malformed>,
+        mut between: impl FnMut(),
+    ) -> Result<bool, Error> {
+        let sequence = self.sequence;
+        self.send(requests, asked)?;
+        let mut interrupted = false;
+        loop {
+            let received = self.receive(asked)?;
+            let end = read_answer(received, sequence, &mut interrupted, &mut each)
+                .map_err(|source| Error::Malformed { asked, source })?;
+            match end {
+                None => between(),
+                Some(0) => return Ok(interrupted),
+                Some(errno) => return Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
+            }
+        }
+    }
+}
+
+/// Reads one datagram of the answer to `sequence`; the errno that ended it, if it ended.
+fn read_answer(
+    received: &[u8],
+    sequence: u32,
+    interrupted: &mut bool,
+    each: &mut impl FnMut(Message<'_>) -> Result<(), Malformed>,
+) -> Result<Option<i32>, Malformed> {
+    for message in Messages(received) {
+        let message = message?;
+        // The tail of an answer that an earlier caller gave up on.
+        if message.sequence != sequence {
+            continue;
+        }
+        *interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+        match message.kind {
+            NLMSG_DONE | NLMSG_ERROR => return message.errno().map(Some),
+            _ => each(message)?,
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let mut requests = Requests::new();
+        requests.message(kind, flags, sequence, |r| r.raw(payload));
+        requests.bytes().to_vec()
+    }
+
+    #[test]
+    fn an_interrupted_dump_says_so() {
+        let mut bytes = recorded(256, NLM_F_DUMP_INTR, 5, &[0; 4]);
+        bytes.extend(recorded(NLMSG_DONE, 0, 5, &[0; 4]));
+        let mut interrupted = false;
+        let mut seen = 0;
+        let end = read_answer(&bytes, 5, &mut interrupted, &mut |_| {
+            seen += 1;
+            Ok(())
+        });
+        assert_eq!((end, interrupted, seen), (Ok(Some(0)), true, 1));
+    }
+
+    #[test]
+    fn another_questions_answer_is_passed_over() {
+        let bytes = recorded(NLMSG_ERROR, 0, 4, &(-1i32).to_ne_bytes());
+        assert_eq!(read_answer(&bytes, 5, &mut false, &mut |_| Ok(())), Ok(None));
+    }
+
+    #[test]
+    fn errors_keep_their_errno_and_cuts_are_malformed() {
+        let bytes = recorded(NLMSG_ERROR, 0, 5, &(-1i32).to_ne_bytes());
+        assert_eq!(read_answer(&bytes, 5, &mut false, &mut |_| Ok(())), Ok(Some(1)));
+        for cut in 1..bytes.len() {
+            assert!(read_answer(&bytes[..cut], 5, &mut false, &mut |_| Ok(())).is_err(), "cut at {cut}");
+        }
+        assert!(matches!(
+            Error::from_io("x", io::Error::from_raw_os_error(1)),
+            Error::NotPermitted { asked: "x" }
+        ));
+        assert!(matches!(Error::from_io("x", io::Error::from_raw_os_error(105)), Error::Overrun { .. }));
+    }
+}

@@ -1,0 +1,214 @@
+//! This host's addresses and its gateways, from the routes of all tables.
+//!
+//! "Own" is what the kernel delivers locally: RTN_LOCAL routes. An AnyIP `local 192.0.2.0/24 dev lo` accepts connections
+//! and is in no `ip addr`.
+
+use crate::link::{Channel, Error, Link};
+use crate::netlink::{Attributes, Malformed, NLM_F_DUMP, Requests};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTMSG: usize = 12;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const RTA_DST: u16 = 1;
+const RTA_GATEWAY: u16 = 5;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_VIA: u16 = 18;
+const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
+const RTNH: usize = 8;
+
+/// The addresses that belong to this host, and those it sends through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    hosts: HashSet<IpAddr>,
+    wider: Vec<IpNet>,
+    broadcasts: BTreeSet<IpAddr>,
+    gateways: BTreeSet<IpAddr>,
+}
+
+impl OwnAddresses {
+    /// Reads them in the calling thread's namespace. Errors: see [`Error`].
+    pub fn read() -> Result<OwnAddresses, Error> {
+        let asked = "the routes of this host";
+        let mut link = Link::open(Channel::Route, asked)?;
+        let mut own = OwnAddresses::default();
+        for family in [AF_INET, AF_INET6] {
+            let sequence = link.next_sequence();
+            let mut request = Requests::new();
+            request.message(RTM_GETROUTE, NLM_F_DUMP, sequence, |r| {
+                let mut rtmsg = [0; RTMSG];
+                rtmsg[0] = family;
+                r.raw(&rtmsg);
+            });
+            let read = |message: crate::netlink::Message<'_>| match message.kind {
+                RTM_NEWROUTE => own.route(message.payload),
+                _ => Ok(()),
+            };
+            match link.ask(&request, asked, read, || ()) {
+                // A kernel without IPv6 has no such routes.
+                Err(Error::Refused { .. }) if family == AF_INET6 => {}
+                other => drop(other?),
+            }
+        }
+        Ok(own)
+    }
+
+    /// Whether packets to `address` are delivered on this host. `::ffff:a.b.c.d` is a.b.c.d.
+    #[inline]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.hosts.contains(&address) || self.wider.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether any own address lies in `net`.
+    pub fn touches(&self, net: &IpNet) -> Option<IpAddr> {
+        let host = self.hosts.iter().find(|host| net.contains(*host)).copied();
+        host.or_else(|| {
+            self.wider.iter().find(|own| own.contains(net) || net.contains(*own)).map(IpNet::network)
+        })
+    }
+
+    /// The next hops of all routes.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.gateways.iter().copied()
+    }
+
+    /// The broadcast addresses of this host's networks.
+    pub fn broadcasts(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.broadcasts.iter().copied()
+    }
+
+    /// The own addresses that are single hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.hosts.iter().copied()
+    }
+
+    /// A list made by hand, for tests and for hosts that know better.
+    pub fn of(
+        own: impl IntoIterator<Item = IpNet>,
+        gateways: impl IntoIterator<Item = IpAddr>,
+    ) -> OwnAddresses {
+        let mut addresses =
+            OwnAddresses { gateways: gateways.into_iter().collect(), ..OwnAddresses::default() };
+        own.into_iter().for_each(|net| addresses.add(net));
+        addresses
+    }
+
+    fn add(&mut self, net: IpNet) {
+        if net.prefix_len() == net.max_prefix_len() {
+            self.hosts.insert(net.addr());
+        } else if !self.wider.contains(&net) {
+            self.wider.push(net);
+        }
+    }
+
+    fn route(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (rtmsg, attributes) =
+            payload.split_first_chunk::<RTMSG>().ok_or(Malformed("a route shorter than its rtmsg"))?;
+        let (family, prefix, kind) = (rtmsg[0], rtmsg[1], rtmsg[7]);
+        let mut destination = None;
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            match attribute.kind {
+                RTA_DST => destination = address(family, attribute.value),
+                RTA_GATEWAY => self.gateways.extend(address(family, attribute.value)),
+                RTA_VIA => self.gateways.extend(via(attribute.value)),
+                RTA_MULTIPATH => self.next_hops(family, attribute.value)?,
+                _ => {}
+            }
+        }
+        match (kind, destination) {
+            (RTN_LOCAL, Some(IpAddr::V4(address))) => self.add(four(address, prefix)?),
+            (RTN_LOCAL, Some(IpAddr::V6(address))) => self.add(six(address, prefix)?),
+            (RTN_BROADCAST, Some(address)) => drop(self.broadcasts.insert(address)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn next_hops(&mut self, family: u8, mut bytes: &[u8]) -> Result<(), Malformed> {
+        while let Some((header, _)) = bytes.split_first_chunk::<RTNH>() {
+            let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+            let hop = bytes.get(RTNH..len).ok_or(Malformed("a next hop cut short"))?;
+            for attribute in Attributes(hop) {
+                let attribute = attribute?;
+                match attribute.kind {
+                    RTA_GATEWAY => self.gateways.extend(address(family, attribute.value)),
+                    RTA_VIA => self.gateways.extend(via(attribute.value)),
+                    _ => {}
+                }
+            }
+            bytes = bytes.get((len + 3) & !3..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+}
+
+fn four(address: Ipv4Addr, prefix: u8) -> Result<IpNet, Malformed> {
+    Ipv4Net::new(address, prefix).map(IpNet::from).map_err(|_| Malformed("a route's prefix length"))
+}
+
+fn six(address: Ipv6Addr, prefix: u8) -> Result<IpNet, Malformed> {
+    Ipv6Net::new(address, prefix).map(IpNet::from).map_err(|_| Malformed("a route's prefix length"))
+}
+
+fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => bytes.first_chunk::<4>().map(|octets| IpAddr::V4(Ipv4Addr::from(*octets))),
+        _ => bytes.first_chunk::<16>().map(|octets| IpAddr::V6(Ipv6Addr::from(*octets)).to_canonical()),
+    }
+}
+
+/// `struct rtvia`: an address of another family than the route's (RFC 5549).
+fn via(bytes: &[u8]) -> Option<IpAddr> {
+    let (family, rest) = bytes.split_first_chunk::<2>()?;
+    address(u16::from_ne_bytes(*family) as u8, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_ours_without_being_told() {
+        let own = OwnAddresses::read().unwrap();
+        assert!(own.contains("127.0.0.1".parse().unwrap()));
+        assert!(own.contains("127.9.9.9".parse().unwrap()), "the local route is 127.0.0.0/8");
+        assert!(own.contains("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!own.contains("203.0.113.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_prefix_that_holds_an_own_address_is_found_out() {
+        let own = OwnAddresses::of(["192.0.2.1/32".parse().unwrap(), "198.51.100.0/24".parse().unwrap()], []);
+        assert!(own.touches(&"192.0.2.0/24".parse().unwrap()).is_some());
+        assert!(own.touches(&"198.51.100.7/32".parse().unwrap()).is_some());
+        assert!(own.touches(&"198.51.0.0/16".parse().unwrap()).is_some());
+        assert!(own.touches(&"192.0.3.0/24".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn every_cut_of_a_route_is_an_error_or_less() {
+        let mut request = Requests::new();
+        request.raw(&[AF_INET, 32, 0, 0, 255, 0, 0, RTN_LOCAL, 0, 0, 0, 0]);
+        request.attribute(RTA_DST, &[192, 0, 2, 1]);
+        request.attribute(RTA_MULTIPATH, &{
+            let mut hop = Requests::new();
+            hop.raw(&[16, 0, 0, 0, 0, 0, 0, 0]);
+            hop.attribute(RTA_GATEWAY, &[192, 0, 2, 254]);
+            hop.bytes().to_vec()
+        });
+        let mut own = OwnAddresses::default();
+        own.route(request.bytes()).unwrap();
+        assert!(own.contains("192.0.2.1".parse().unwrap()));
+        assert_eq!(own.gateways().collect::<Vec<_>>(), ["192.0.2.254".parse::<IpAddr>().unwrap()]);
+        for cut in 0..request.bytes().len() {
+            let _ = OwnAddresses::default().route(&request.bytes()[..cut]);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! This host's TCP sockets, over inet_diag: found by their peer, and destroyed as `ss -K` does.
+//!
+//! `linux/inet_diag.h`, `linux/sock_diag.h`. Destroying needs CONFIG_INET_DIAG_DESTROY.
+
+use crate::link::{Channel, Error, Link};
+use crate::netlink::{Malformed, Messages, NLM_F_ACK, NLM_F_DUMP, NLMSG_ERROR, Requests};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+/// Every TCP state but LISTEN (10) and CLOSE (7); request sockets (SYN_RECV, 3) included.
+const CONNECTED: u32 = 0xfff & !(1 << 10) & !(1 << 7) & !1;
+/// `struct inet_diag_sockid`.
+const SOCKID: usize = 48;
+const ENOENT: i32 = 2;
+const EOPNOTSUPP: i32 = 95;
+const ASKED_DUMP: &str = "the TCP sockets of this host";
+const ASKED_DESTROY: &str = "the destruction of a socket";
+const BATCH: usize = 200;
+
+/// One connected TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// The local end. A v4-mapped one is given as IPv4.
+    pub local: SocketAddr,
+    /// The peer. A v4-mapped one is given as IPv4.
+    pub peer: SocketAddr,
+    /// The TCP state (`include/net/tcp_states.h`); 3 is SYN_RECV, request sockets included.
+    pub state: u8,
+    family: u8,
+    id: [u8; SOCKID],
+}
+
+/// What became of the sockets that were to be destroyed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Destroyed {
+    /// Destroyed.
+    pub destroyed: u64,
+    /// Gone by then.
+    pub absent: u64,
+    /// The kernel cannot (no CONFIG_INET_DIAG_DESTROY).
+    pub unsupported: bool,
+    /// Refused for another reason: how many, and the first errno.
+    pub failed: Option<(u64, i32)>,
+}
+
+/// An open link to inet_diag.
+#[derive(Debug)]
+pub struct Sockets {
+    link: Link,
+}
+
+impl Sockets {
+    /// Opens inet_diag in the calling thread's namespace. Errors: [`Error::Open`].
+    pub fn open() -> Result<Sockets, Error> {
+        Ok(Sockets { link: Link::open(Channel::SockDiag, ASKED_DUMP)? })
+    }
+
+    /// Shows every connected TCP socket, both families. Returns whether the dump was interrupted.
+    pub fn visit(&mut self, mut each: impl FnMut(&Socket)) -> Result<bool, Error> {
+        let mut interrupted = false;
+        for family in [AF_INET, AF_INET6] {
+            let sequence = self.link.next_sequence();
+            let mut request = Requests::new();
+            request.message(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, |r| {
+                r.raw(&[family, IPPROTO_TCP, 0, 0]);
+                r.raw(&CONNECTED.to_ne_bytes());
+                r.raw(&[0; SOCKID]);
+            });
+            let visit = |message: crate::netlink::Message<'_>| {
+                each(&socket(message.payload)?);
+                Ok(())
+            };
+            interrupted |= self.link.ask(&request, ASKED_DUMP, visit, || ())?;
+        }
+        Ok(interrupted)
+    }
+
+    /// Destroys the sockets: their owners see ECONNABORTED. No packet is sent to a peer that cannot hear it any more.
+    pub fn destroy(&mut self, sockets: &[Socket]) -> Result<Destroyed, Error> {
+        let mut outcome = Destroyed::default();
+        for batch in sockets.chunks(BATCH) {
+            let mut requests = Requests::new();
+            for socket in batch {
+                let sequence = self.link.next_sequence();
+                requests.message(SOCK_DESTROY, NLM_F_ACK, sequence, |r| {
+                    r.raw(&[socket.family, IPPROTO_TCP, 0, 0]);
+                    r.raw(&u32::MAX.to_ne_bytes());
+                    r.raw(&socket.id);
+                });
+            }
+            self.link.send(&requests, ASKED_DESTROY)?;
+            let mut answers = 0;
+            while answers < batch.len() {
+                let received = self.link.receive(ASKED_DESTROY)?;
+                answers += count(received, &mut outcome)
+                    .map_err(|source| Error::Malformed { asked: ASKED_DESTROY, source })?;
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// Counts the answers in one datagram.
+fn count(received: &[u8], outcome: &mut Destroyed) -> Result<usize, Malformed> {
+    let mut answers = 0;
+    for message in Messages(received) {
+        let message = message?;
+        if message.kind != NLMSG_ERROR {
+            continue;
+        }
+        answers += 1;
+        match message.errno()? {
+            0 => outcome.destroyed += 1,
+            ENOENT => outcome.absent += 1,
+            EOPNOTSUPP => outcome.unsupported = true,
+            errno => {
+                let (count, first) = outcome.failed.unwrap_or((0, errno));
+                outcome.failed = Some((count + 1, first));
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// `struct inet_diag_msg`: family, state, timer, retrans, then the sockid.
+fn socket(payload: &[u8]) -> Result<Socket, Malformed> {
+    let short = Malformed("a socket shorter than its inet_diag_msg");
+    let (head, rest) = payload.split_first_chunk::<4>().ok_or(short)?;
+    let id = rest.first_chunk::<SOCKID>().ok_or(short)?;
+    let port = |at: usize| u16::from_be_bytes([id[at], id[at + 1]]);
+    let address = |at: usize| -> IpAddr {
+        let octets: [u8; 16] = std::array::from_fn(|i| id[at + i]);
+        match head[0] {
+            AF_INET => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
+            _ => IpAddr::V6(Ipv6Addr::from(octets)).to_canonical(),
+        }
+    };
+    Ok(Socket {
+        local: SocketAddr::new(address(4), port(0)),
+        peer: SocketAddr::new(address(20), port(2)),
+        state: head[1],
+        family: head[0],
+        id: *id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_connection_is_found_and_destroyed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut sockets = Sockets::open().unwrap();
+        let mut found = Vec::new();
+        sockets
+            .visit(|socket| {
+                if socket.local == client.local_addr().unwrap()
+                    && socket.peer == listener.local_addr().unwrap()
+                {
+                    found.push(*socket);
+                }
+            })
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        let outcome = sockets.destroy(&found).unwrap();
+        assert_eq!(
+            outcome,
+            Destroyed { destroyed: 1, ..Destroyed::default() },
+            "root and CONFIG_INET_DIAG_DESTROY"
+        );
+        assert_eq!(sockets.destroy(&found).unwrap().absent, 1);
+        let error = std::io::Read::read(&mut server, &mut [0; 1]).map_err(|e| e.kind());
+        assert!(matches!(error, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{error:?}");
+    }
+
+    #[test]
+    fn every_cut_of_a_socket_is_an_error() {
+        let whole = [&[AF_INET, 1, 0, 0][..], &[7; SOCKID]].concat();
+        assert_eq!(socket(&whole).unwrap().state, 1);
+        for cut in 0..whole.len() {
+            assert!(socket(&whole[..cut]).is_err());
+        }
+    }
+}

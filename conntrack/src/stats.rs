@@ -1,0 +1,146 @@
+//! The kernel's own counters: entries and limit, and ten counters on each CPU.
+
+use crate::netlink::{Attributes, Malformed};
+use std::collections::BTreeMap;
+
+const NFGENMSG: usize = 4;
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
+
+/// The names of the counters in [`CpuStats::values`], as `enum ctattr_stats_cpu` has them.
+pub const STAT_NAMES: [&str; 10] = [
+    "found",
+    "invalid",
+    "insert",
+    "insert_failed",
+    "drop",
+    "early_drop",
+    "error",
+    "search_restart",
+    "clash_resolve",
+    "chain_too_long",
+];
+
+/// `CTA_STATS_*` of each name.
+const STAT_KINDS: [u16; 10] = [2, 4, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// How full the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of this network namespace, unconfirmed and expired ones included.
+    pub entries: u32,
+    /// `nf_conntrack_max`; 0 is unlimited. None on a kernel before 4.18, which does not say.
+    pub max: Option<u32>,
+}
+
+/// The counters of one CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuStats {
+    /// The CPU's number.
+    pub cpu: u16,
+    /// In the order of [`STAT_NAMES`]. They wrap at 2³².
+    pub values: [u32; STAT_NAMES.len()],
+}
+
+fn attributes(payload: &[u8]) -> Result<(&[u8; NFGENMSG], Attributes<'_>), Malformed> {
+    let (header, rest) =
+        payload.split_first_chunk().ok_or(Malformed("statistics shorter than their nfgenmsg"))?;
+    Ok((header, Attributes(rest)))
+}
+
+pub(crate) fn limits(payload: &[u8]) -> Result<Limits, Malformed> {
+    let (mut entries, mut max) = (None, None);
+    for attribute in attributes(payload)?.1 {
+        let attribute = attribute?;
+        match attribute.kind {
+            CTA_STATS_GLOBAL_ENTRIES => entries = Some(attribute.be32()?),
+            CTA_STATS_GLOBAL_MAX_ENTRIES => max = Some(attribute.be32()?),
+            _ => {}
+        }
+    }
+    Ok(Limits { entries: entries.ok_or(Malformed("statistics without the number of entries"))?, max })
+}
+
+pub(crate) fn cpu(payload: &[u8]) -> Result<CpuStats, Malformed> {
+    let (header, attributes) = attributes(payload)?;
+    let mut values = [0; STAT_NAMES.len()];
+    for attribute in attributes {
+        let attribute = attribute?;
+        if let Some(place) = STAT_KINDS.iter().position(|kind| *kind == attribute.kind) {
+            values[place] = attribute.be32()?;
+        }
+    }
+    // ctnetlink_ct_stat_cpu_fill_info puts the CPU into nfgenmsg's res_id, in network order.
+    Ok(CpuStats { cpu: u16::from_be_bytes([header[2], header[3]]), values })
+}
+
+/// The sums over all CPUs as u64, which do not go back when a CPU's u32 wraps.
+#[derive(Debug, Default)]
+pub struct Unwrapped {
+    last: BTreeMap<u16, [u32; STAT_NAMES.len()]>,
+    totals: [u64; STAT_NAMES.len()],
+}
+
+impl Unwrapped {
+    /// Nothing seen yet: the first fold gives the kernel's own sums.
+    pub fn new() -> Unwrapped {
+        Unwrapped::default()
+    }
+
+    /// Takes in a reading and returns the totals in the order of [`STAT_NAMES`].
+    ///
+    /// A step of less than 2³¹ modulo 2³² is an increase, wrapped or not; a larger one is a counter that began anew.
+    pub fn fold(&mut self, cpus: &[CpuStats]) -> [u64; STAT_NAMES.len()] {
+        for stats in cpus {
+            let last = self.last.entry(stats.cpu).or_default();
+            for ((value, last), total) in stats.values.iter().zip(last.iter_mut()).zip(&mut self.totals) {
+                let step = value.wrapping_sub(*last);
+                *total += u64::from(if step < 1 << 31 || *last == 0 { step } else { *value });
+                *last = *value;
+            }
+        }
+        self.totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Requests;
+
+    fn reading(cpu: u16, drop: u32) -> CpuStats {
+        let mut values = [0; STAT_NAMES.len()];
+        values[4] = drop;
+        CpuStats { cpu, values }
+    }
+
+    #[test]
+    fn a_wrap_goes_on_and_a_reset_counts_from_zero() {
+        let mut unwrapped = Unwrapped::new();
+        assert_eq!(unwrapped.fold(&[reading(0, u32::MAX - 1), reading(1, 5)])[4], u64::from(u32::MAX) + 4);
+        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 5)])[4], u64::from(u32::MAX) + 4 + 5);
+        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 2)])[4], u64::from(u32::MAX) + 4 + 5 + 2);
+    }
+
+    #[test]
+    fn the_first_reading_is_the_kernels_own_even_above_half() {
+        assert_eq!(Unwrapped::new().fold(&[reading(0, 3_000_000_000)])[4], 3_000_000_000);
+    }
+
+    #[test]
+    fn every_cut_of_an_answer_is_an_error_or_less() {
+        let mut requests = Requests::new();
+        requests.raw(&[0, 0, 0, 3]);
+        for kind in STAT_KINDS {
+            requests.attribute(kind, &u32::from(kind).to_be_bytes());
+        }
+        let whole = cpu(requests.bytes()).unwrap();
+        assert_eq!((whole.cpu, whole.values[0], whole.values[9]), (3, 2, 15));
+        for cut in 0..requests.bytes().len() {
+            match cpu(&requests.bytes()[..cut]) {
+                Ok(stats) => assert_eq!((cut - 4) % 8, 0, "{stats:?}"),
+                Err(error) => assert!(cut < 4 || (cut - 4) % 8 != 0, "{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What one dump holds: entries by state, by mark and by source. Pure: fed flow by flow, read afterwards.
+//!
+//! A *source* is the source address of the original direction. Memory grows with sources, not with entries, and is bounded.
+
+mod sources;
+
+pub use sources::{SourceCounts, Sources};
+
+use crate::flow::{Family, Flow};
+use crate::own::OwnAddresses;
+use crate::state::{ProtocolName, State};
+
+const FAMILIES: usize = Family::ALL.len();
+const PROTOCOLS: usize = ProtocolName::ALL.len();
+
+/// Entries with a property that cuts across states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// Not to be evicted early.
+    Assured,
+    /// No packet came back.
+    Unreplied,
+    /// In a flow table.
+    Offload,
+    /// The source is rewritten.
+    Snat,
+    /// The destination is rewritten.
+    Dnat,
+    /// Expected by a helper.
+    Expected,
+}
+
+impl Mark {
+    /// All of them.
+    pub const ALL: [Mark; 6] =
+        [Mark::Assured, Mark::Unreplied, Mark::Offload, Mark::Snat, Mark::Dnat, Mark::Expected];
+
+    /// The word in the metric's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mark::Assured => "assured",
+            Mark::Unreplied => "unreplied",
+            Mark::Offload => "offload",
+            Mark::Snat => "snat",
+            Mark::Dnat => "dnat",
+            Mark::Expected => "expected",
+        }
+    }
+}
+
+/// What one dump holds.
+#[derive(Debug)]
+pub struct Summary {
+    /// Entries visited.
+    pub entries: u64,
+    /// Entries whose source is an address of this host. Known after [`Summary::set_local_apart`].
+    pub local: u64,
+    /// Entries by source.
+    pub sources: Sources,
+    states: [[[u64; State::COUNT]; PROTOCOLS]; FAMILIES],
+    marks: [[[u64; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+}
+
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary::new()
+    }
+}
+
+impl Summary {
+    /// An empty one.
+    pub fn new() -> Summary {
+        Summary {
+            entries: 0,
+            local: 0,
+            sources: Sources::new(),
+            states: [[[0; State::COUNT]; PROTOCOLS]; FAMILIES],
+            marks: [[[0; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+        }
+    }
+
+    /// Takes one entry in.
+    #[inline]
+    pub fn add(&mut self, flow: &Flow) {
+        let protocol = flow.original.protocol.name() as usize;
+        let family = flow.family.index();
+        self.entries += 1;
+        self.states[family][protocol][flow.state.index()] += 1;
+        let marks = &mut self.marks[family][protocol];
+        let status = flow.status;
+        marks[Mark::Assured as usize] += u64::from(status.assured());
+        marks[Mark::Unreplied as usize] += u64::from(!status.seen_reply());
+        marks[Mark::Offload as usize] += u64::from(status.offload());
+        marks[Mark::Snat as usize] += u64::from(status.snat());
+        marks[Mark::Dnat as usize] += u64::from(status.dnat());
+        marks[Mark::Expected as usize] += u64::from(status.expected());
+        self.sources.add(flow.original.src, status.assured(), flow.state.half_open());
+    }
+
+    /// Takes the addresses of this host out of the sources and into [`Summary::local`]. Once, after the last entry.
+    pub fn set_local_apart(&mut self, own: &OwnAddresses) {
+        self.local += self.sources.take_out(|source| own.contains(source));
+    }
+
+    /// Entries of a family and protocol in a state.
+    pub fn in_state(&self, family: Family, protocol: ProtocolName, state: State) -> u64 {
+        self.states[family.index()][protocol as usize][state.index()]
+    }
+
+    /// Entries of a family and protocol with a mark.
+    pub fn marked(&self, family: Family, protocol: ProtocolName, mark: Mark) -> u64 {
+        self.marks[family.index()][protocol as usize][mark as usize]
+    }
+
+    /// Entries with a mark, over all families and protocols.
+    pub fn marked_in_all(&self, mark: Mark) -> u64 {
+        self.marks.iter().flatten().map(|marks| marks[mark as usize]).sum()
+    }
+
+    /// TCP handshakes that are not complete, both families.
+    pub fn half_open(&self) -> u64 {
+        let tcp = |family| {
+            let half_open = ProtocolName::Tcp.states().filter(|state| state.half_open());
+            half_open.map(|state| self.in_state(family, ProtocolName::Tcp, state)).sum::<u64>()
+        };
+        Family::ALL.into_iter().map(tcp).sum()
+    }
+
+    /// Whether the family and protocol had any entry, so that a metric can leave out those that never appear.
+    pub fn has(&self, family: Family, protocol: ProtocolName) -> bool {
+        self.states[family.index()][protocol as usize].iter().any(|count| *count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{L4, Protocol, Status, Tuple, Zone};
+    use crate::state::TcpState;
+
+    fn flow(src: &str, state: TcpState, status: u32) -> Flow {
+        let src = src.parse().unwrap();
+        let dst = "192.0.2.1".parse().unwrap();
+        let l4 = L4::Ports { src: 1000, dst: 80 };
+        let original = Tuple { src, dst, protocol: Protocol::TCP, l4 };
+        let reply = Tuple { src: dst, dst: src, ..original };
+        let state = State::Tcp(state);
+        Flow {
+            family: Family::Ipv4,
+            original,
+            reply,
+            zone: Zone::Both(0),
+            status: Status(status),
+            state,
+            timeout: Some(60),
+            id: 1,
+            mark: 0,
+            counters: None,
+        }
+    }
+
+    #[test]
+    fn each_entry_is_counted_once_by_state_and_once_by_source() {
+        let mut summary = Summary::new();
+        summary.add(&flow("198.51.100.1", TcpState::Established, 0b110));
+        summary.add(&flow("198.51.100.1", TcpState::SynRecv, 0b010));
+        summary.add(&flow("198.51.100.2", TcpState::SynSent, 0));
+        summary.add(&flow("192.0.2.1", TcpState::Established, 0b110));
+        summary.set_local_apart(&OwnAddresses::of(["192.0.2.1/32".parse().unwrap()], []));
+        let counts = summary.sources.get("198.51.100.1".parse().unwrap());
+        assert_eq!(counts, Some(SourceCounts { entries: 2, assured: 1, half_open: 1 }));
+        assert_eq!((summary.entries, summary.local, summary.half_open()), (4, 1, 2));
+        assert_eq!(summary.marked(Family::Ipv4, ProtocolName::Tcp, Mark::Unreplied), 1);
+        assert_eq!(summary.sources.distinct(), 2);
+        let by_source: u64 = summary.sources.iter().map(|(_, c)| u64::from(c.entries)).sum();
+        assert_eq!(by_source + summary.local, summary.entries);
+        assert_eq!(summary.sources.get("192.0.2.1".parse().unwrap()), Some(SourceCounts::default()));
+    }
+}

@@ -1,0 +1,141 @@
+//! The table of the calling thread's network namespace: visit its entries, read its counts.
+
+use crate::decode;
+use crate::flow::Flow;
+use crate::link::{Channel, Error, Link};
+use crate::netlink::{Malformed, NLM_F_ACK, NLM_F_DUMP, Requests};
+use crate::pace::Pace;
+use crate::stats::{self, CpuStats, Limits};
+use std::time::{Duration, Instant};
+
+/// `NFNL_SUBSYS_CTNETLINK << 8`.
+pub(crate) const CTNETLINK: u16 = 1 << 8;
+const CT_NEW: u16 = CTNETLINK;
+const CT_GET: u16 = CTNETLINK | 1;
+const CT_GET_STATS_CPU: u16 = CTNETLINK | 4;
+const CT_GET_STATS: u16 = CTNETLINK | 5;
+const AF_UNSPEC: u8 = 0;
+const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
+
+/// An open link to ctnetlink.
+#[derive(Debug)]
+pub struct Table {
+    pub(crate) link: Link,
+    pub(crate) requests: Requests,
+    pace: Option<Pace>,
+}
+
+/// What one dump was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dump {
+    /// Entries visited.
+    pub entries: u64,
+    /// Entries that could not be read and were passed over, and why the first could not.
+    pub malformed: Option<(u64, Malformed)>,
+    /// The table changed its shape underneath, so entries can be missing or double: `NLM_F_DUMP_INTR`, or the number of
+    /// buckets differs (ctnetlink never sets the flag when the hash is resized).
+    pub interrupted: bool,
+    /// From the request to the last message.
+    pub elapsed: Duration,
+}
+
+impl Table {
+    /// Opens the table of the calling thread's network namespace. Errors: [`Error::Open`].
+    pub fn open() -> Result<Table, Error> {
+        let link = Link::open(Channel::Netfilter, "the conntrack table")?;
+        Ok(Table { link, requests: Requests::new(), pace: None })
+    }
+
+    /// Lets the dumps of this table run at a pace of their own. `pace` belongs to the calling thread, so must the table from now on.
+    pub fn at_pace(mut self, pace: Pace) -> Table {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// The pace, if one was set.
+    pub fn pace(&self) -> Option<&Pace> {
+        self.pace.as_ref()
+    }
+
+    /// Shows every entry, IPv4 and IPv6, to `each`. Nothing is kept and nothing allocated per entry. The kernel walks its
+    /// hash while we read, so an entry made or gone meanwhile may be seen or not.
+    ///
+    /// Errors: see [`Error`]; what `each` saw before an error is not the whole table.
+    pub fn visit(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dump, Error> {
+        let started = Instant::now();
+        let buckets = buckets();
+        let mut entries = 0;
+        let mut malformed: Option<(u64, Malformed)> = None;
+        let Table { link, requests, pace } = self;
+        if let Some(pace) = pace {
+            pace.begin();
+        }
+        let sequence = link.next_sequence();
+        requests.clear();
+        requests.message(CT_GET, NLM_F_DUMP, sequence, |r| r.raw(&[AF_UNSPEC, 0, 0, 0]));
+        let visit = |message: crate::netlink::Message<'_>| {
+            if message.kind == CT_NEW {
+                match decode::flow(message.payload) {
+                    Ok(Some(flow)) => {
+                        entries += 1;
+                        each(&flow);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        malformed = Some(malformed.map_or((1, error), |(count, first)| (count + 1, first)))
+                    }
+                }
+            }
+            Ok(())
+        };
+        let between = || {
+            if let Some(pace) = pace {
+                pace.check();
+            }
+        };
+        let interrupted = link.ask(requests, "a dump of the conntrack table", visit, between)?;
+        let interrupted = interrupted || buckets != self::buckets();
+        Ok(Dump { entries, malformed, interrupted, elapsed: started.elapsed() })
+    }
+
+    /// How many entries there are and may be. Costs 2.5 µs.
+    pub fn limits(&mut self) -> Result<Limits, Error> {
+        let mut limits = None;
+        self.ask(CT_GET_STATS, NLM_F_ACK, "the table's entry count", |payload| {
+            limits = Some(stats::limits(payload)?);
+            Ok(())
+        })?;
+        limits.ok_or(Error::Malformed {
+            asked: "the table's entry count",
+            source: Malformed("an answer without statistics"),
+        })
+    }
+
+    /// The counters of each CPU. Costs 4.9 µs.
+    pub fn cpu_stats(&mut self) -> Result<Vec<CpuStats>, Error> {
+        let mut cpus = Vec::new();
+        self.ask(CT_GET_STATS_CPU, NLM_F_DUMP, "the per-CPU statistics", |payload| {
+            cpus.push(stats::cpu(payload)?);
+            Ok(())
+        })?;
+        Ok(cpus)
+    }
+
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        asked: &'static str,
+        mut each: impl FnMut(&[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let sequence = self.link.next_sequence();
+        self.requests.clear();
+        self.requests.message(kind, flags, sequence, |r| r.raw(&[AF_UNSPEC, 0, 0, 0]));
+        self.link.ask(&self.requests, asked, |message| each(message.payload), || ()).map(|_| ())
+    }
+}
+
+/// The size of the hash; None where procfs does not show it.
+fn buckets() -> Option<u64> {
+    std::fs::read_to_string(BUCKETS).ok()?.trim().parse().ok()
+}
