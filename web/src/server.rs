@@ -1,0 +1,203 @@
+//! Listeners, and the loop that accepts from them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::bind::Listener;
+use crate::body::Budget;
+use crate::connection::{self, Alive, Shared};
+use crate::{BindError, Listen, Request, Response};
+
+/// How long accepting rests when the process is out of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// One problem with accepting is logged once in so long.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What strangers may cost us. Every stage of a connection but the handler itself is bounded.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// From the first byte of a request's head (or from the connection, for the first request) to its last.
+    pub header_timeout: Duration,
+    /// For a request's whole body, from the moment the handler asks for it.
+    pub body_timeout: Duration,
+    /// For sending a whole answer.
+    pub write_timeout: Duration,
+    /// Between two requests. Longer than the 5 minutes of Prometheus and Alertmanager, so that it is they who close: when
+    /// the table is full an open connection is worth more than a new one.
+    pub idle_timeout: Duration,
+    /// Connections of each listener; above it a new one is answered 503. Each listener counts its own, so that whoever
+    /// fills a port does not shut the unix socket. A descriptor each: the usual soft limit is 1024.
+    pub max_connections: usize,
+    /// Bytes of request bodies in memory, over all connections.
+    pub body_budget: usize,
+    /// How long running requests may go on after the shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(6 * 60),
+            max_connections: 512,
+            body_budget: 32 << 20,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Sockets that listen, and are not yet served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Opens all of `listen`, or none.
+    ///
+    /// A unix socket that nobody listens on any more is replaced; ours is removed when the server ends.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, why, and what to do.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind(listen: &[Listen], limits: Limits) -> Result<Self, BindError> {
+        let listeners = listen.iter().map(Listener::bind).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, limits })
+    }
+
+    /// The TCP addresses that are listened on, with the ports that the kernel chose.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(Listener::address).collect()
+    }
+
+    /// Answers with `handler` until `shutdown` ends; then closes the listeners and idle connections and waits for running
+    /// requests, at most [`Limits::drain`].
+    ///
+    /// Each request is handled in a task of its own on this thread. A client that hangs up does not cancel it: what a
+    /// handler began it ends, unless the drain runs out. So nothing in a handler may block.
+    pub async fn serve<H, F>(self, handler: H, shutdown: impl Future<Output = ()>)
+    where
+        H: Fn(Request) -> F + 'static,
+        F: Future<Output = Response> + 'static,
+    {
+        let budget = Budget::new(self.limits.body_budget);
+        let limits = Rc::new(self.limits);
+        let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), budget });
+        let (stop, stopped) = watch::channel(());
+        let (alive, mut all_ended) = mpsc::channel(1);
+        let serving = async {
+            for listener in self.listeners {
+                let accepting = Accepting {
+                    shared: Rc::clone(&shared),
+                    stopped: stopped.clone(),
+                    alive: alive.clone(),
+                    slots: Arc::new(Semaphore::new(limits.max_connections)),
+                };
+                spawn_local(accepting.run(listener));
+            }
+            drop((alive, stopped));
+            shutdown.await;
+            drop(stop);
+            if timeout(limits.drain, all_ended.recv()).await.is_err() {
+                let seconds = limits.drain.as_secs_f32();
+                tracing::warn!(seconds, "requests still running at the end of the drain are cut off");
+            }
+        };
+        // Dropping the set drops every task that is left.
+        LocalSet::new().run_until(serving).await;
+    }
+}
+
+struct Accepting<H> {
+    shared: Rc<Shared<H>>,
+    stopped: watch::Receiver<()>,
+    alive: Alive,
+    slots: Arc<Semaphore>,
+}
+
+impl<H, F> Accepting<H>
+where
+    H: Fn(Request) -> F + 'static,
+    F: Future<Output = Response> + 'static,
+{
+    async fn run(mut self, listener: Listener) {
+        let (mut full, mut failing) = (Burst::default(), Burst::default());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.stopped.changed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (io, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    if let Some(count) = failing.note() {
+                        tracing::error!(%error, count, "cannot accept connections; trying on");
+                    }
+                    tokio::select! {
+                        _ = self.stopped.changed() => return,
+                        () = sleep(REST) => continue,
+                    }
+                }
+            };
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                if let Some(count) = full.note() {
+                    let limit = self.shared.limits.max_connections;
+                    tracing::warn!(%peer, limit, count, "too many connections: turned away with 503");
+                }
+                connection::turn_away(io).await;
+                continue;
+            };
+            let serving = connection::serve(
+                io,
+                peer,
+                Rc::clone(&self.shared),
+                self.stopped.clone(),
+                self.alive.clone(),
+            );
+            spawn_local(async move {
+                serving.await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+/// Errors of accept(2) that tell about the connection, not about us.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Something that may happen very often, and is told seldom.
+#[derive(Debug, Default)]
+struct Burst {
+    told: Option<Instant>,
+    since: u64,
+}
+
+impl Burst {
+    /// How often it happened since it was last told, when it is time to tell it again.
+    fn note(&mut self) -> Option<u64> {
+        self.since += 1;
+        if self.told.is_some_and(|told| told.elapsed() < QUIET) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.since))
+    }
+}

@@ -1,0 +1,196 @@
+//! A stream that gives up on a peer who stalls. hyper has a timeout for headers only, and counts the pause between two
+//! requests as one; Prometheus and Alertmanager keep idle connections for 5 minutes, and those are the ones that still
+//! work when the table is full (DOMAIN.md, 5).
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::Limits;
+use crate::connection::Io;
+
+/// What may still come after we closed our side of a connection is read and thrown away for so long. Closing with unread
+/// data sends a reset, which takes the answer (an early 413) out of the client's hands.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Where a connection stands, shared between its stream and its service.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    limits: Rc<Limits>,
+    stage: Cell<Stage>,
+    reads_until: Cell<Option<Instant>>,
+    writes_until: Cell<Option<Instant>>,
+    unread: Cell<bool>,
+}
+
+/// The stage of a connection, as far as reading goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    BetweenRequests,
+    Head,
+    Handling,
+}
+
+impl Progress {
+    pub(crate) fn new(limits: Rc<Limits>) -> Self {
+        // Whoever connects without a word gets no longer than whoever sends a header slowly.
+        let first = Instant::now() + limits.header_timeout;
+        Self {
+            limits,
+            stage: Cell::new(Stage::BetweenRequests),
+            reads_until: Cell::new(Some(first)),
+            writes_until: Cell::new(None),
+            unread: Cell::new(false),
+        }
+    }
+
+    /// A request is complete up to its body, whose timing is [`Request::body`](crate::Request::body)'s.
+    pub(crate) fn handling(&self) {
+        self.stage.set(Stage::Handling);
+        self.reads_until.set(None);
+        self.writes_until.set(None);
+    }
+
+    /// The answer is ready to be sent.
+    pub(crate) fn answering(&self) {
+        self.stage.set(Stage::BetweenRequests);
+        self.reads_until.set(Some(Instant::now() + self.limits.idle_timeout));
+        self.writes_until.set(Some(Instant::now() + self.limits.write_timeout));
+    }
+
+    /// A request whose body was left unread ends its connection.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// Whether part of a request's head has come, and no request.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.stage.get() == Stage::Head
+    }
+
+    fn received(&self) {
+        if self.stage.get() == Stage::BetweenRequests {
+            self.stage.set(Stage::Head);
+            self.reads_until.set(Some(Instant::now() + self.limits.header_timeout));
+        }
+    }
+}
+
+/// The stream of one connection, with the deadlines that its [`Progress`] sets.
+pub(crate) struct Timed {
+    io: Box<dyn Io>,
+    progress: Rc<Progress>,
+    reading: Alarm,
+    writing: Alarm,
+    lingers_until: Option<Instant>,
+}
+
+impl Timed {
+    pub(crate) fn new(io: Box<dyn Io>, progress: Rc<Progress>) -> Self {
+        Self { io, progress, reading: Alarm::default(), writing: Alarm::default(), lingers_until: None }
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_pending() && self.writing.rings(self.progress.writes_until.get(), cx) {
+            return Poll::Ready(Err(late("the client does not read its answer")));
+        }
+        result
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.progress.received();
+        }
+        if result.is_pending() && this.reading.rings(this.progress.reads_until.get(), cx) {
+            return Poll::Ready(Err(late("the client sends no request")));
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.written(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingers_until.is_none() {
+            let result = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.written(cx, result))?;
+            if !this.progress.unread.get() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let deadline = *this.lingers_until.get_or_insert_with(|| Instant::now() + LINGER);
+        let mut trash = [0; 8192];
+        loop {
+            if this.reading.rings(Some(deadline), cx) {
+                return Poll::Ready(Ok(()));
+            }
+            let mut trash = ReadBuf::new(&mut trash);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut trash))?;
+            if trash.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+fn late(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// A timer whose deadline may move, or be absent.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Whether the deadline has passed; if not, the task is woken when it does.
+    fn rings(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(cx).is_ready()
+    }
+}
