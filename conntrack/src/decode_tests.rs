@@ -1,1 +1,133 @@
+//! `testdata/dump-6.18.bin`: a real dump of Linux 6.18 (x86_64), thirteen entries made by `conntrack -I` in a namespace
+//! with `nf_conntrack_acct=1`.
 
+use super::*;
+use crate::key::FlowKey;
+use crate::netlink::{Messages, Requests};
+
+const DUMP: &[u8] = include_bytes!("testdata/dump-6.18.bin");
+
+fn flows() -> Vec<Flow> {
+    Messages(DUMP).map(|message| flow(message.unwrap().payload).unwrap().unwrap()).collect()
+}
+
+fn from(source: &str, zone: Zone) -> Flow {
+    let source: IpAddr = source.parse().unwrap();
+    flows().into_iter().find(|flow| flow.original.src == source && flow.zone == zone).unwrap()
+}
+
+#[test]
+fn every_entry_decodes_to_what_was_put_in() {
+    assert_eq!(flows().len(), 13);
+    let default = Zone::Both(0);
+    let tcp = flows().into_iter().find(|flow| flow.mark == 42).unwrap();
+    assert_eq!(tcp.original.l4, L4::Ports { src: 40000, dst: 443 });
+    assert_eq!(tcp.reply.src, "192.0.2.1".parse::<IpAddr>().unwrap());
+    assert_eq!(tcp.state, State::Tcp(TcpState::Established));
+    assert!(tcp.status.assured() && tcp.status.seen_reply() && tcp.timeout.unwrap() > 431_000);
+    assert_eq!(tcp.counters, Some([Counters::default(); 2]));
+    assert_eq!(from("198.51.100.9", default).original.l4, L4::Icmp { id: 77, kind: 8, code: 0 });
+    assert_eq!(from("198.51.100.9", default).reply.l4, L4::Icmp { id: 77, kind: 0, code: 0 });
+    let icmpv6 = from("2001:db8::9", default);
+    assert_eq!((icmpv6.family, icmpv6.original.l4), (Family::Ipv6, L4::Icmp { id: 78, kind: 128, code: 0 }));
+    assert_eq!(from("198.51.100.10", default).original.l4, L4::Ports { src: 1, dst: 2 });
+    assert_eq!(from("198.51.100.11", default).state, State::Sctp(SctpState::Established));
+    assert_eq!(from("198.51.100.12", default).original.protocol, Protocol(136));
+    let unknown = from("198.51.100.13", default);
+    assert_eq!(
+        (unknown.original.protocol, unknown.original.l4, unknown.state),
+        (Protocol(253), L4::None, State::Unreplied)
+    );
+    assert_eq!(from("198.51.100.14", Zone::Both(5)).state, State::Tcp(TcpState::CloseWait));
+    assert_eq!(from("198.51.100.14", Zone::Original(9)).state, State::Tcp(TcpState::TimeWait));
+    assert_eq!(from("198.51.100.15", Zone::Reply(11)).state, State::Tcp(TcpState::LastAck));
+    let nat = from("198.51.100.16", default);
+    assert_eq!(nat.reply.src, "10.0.0.2".parse::<IpAddr>().unwrap());
+    assert!(nat.status.dnat() && !nat.status.snat() && nat.state.half_open());
+    assert_eq!(from("2001:db8::a", default).state, State::Tcp(TcpState::FinWait));
+}
+
+/// The key's message must carry the very bytes of the kernel's own original tuple, zone and id.
+#[test]
+fn a_key_writes_the_tuple_as_the_kernel_wrote_it() {
+    for message in Messages(DUMP) {
+        let payload = message.unwrap().payload;
+        let flow = flow(payload).unwrap().unwrap();
+        let mut written = Requests::new();
+        FlowKey::of(&flow).write(&mut written);
+        let value = |bytes: &[u8], kind: u16| {
+            Attributes(bytes).map(Result::unwrap).find(|a| a.kind == kind).map(|a| a.value.to_vec())
+        };
+        for kind in [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID] {
+            assert_eq!(
+                value(written.bytes(), kind),
+                value(&payload[NFGENMSG..], kind),
+                "attribute {kind} of {flow:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_truncation_point_is_an_error_or_a_lesser_entry() {
+    for message in Messages(DUMP) {
+        let payload = message.unwrap().payload;
+        let whole = flow(payload).unwrap().unwrap();
+        for cut in 0..payload.len() {
+            // A cut between two attributes after the id leaves an entry; its identity must be whole.
+            if let Ok(Some(lesser)) = flow(&payload[..cut]) {
+                assert_eq!(
+                    (lesser.original, lesser.reply, lesser.id),
+                    (whole.original, whole.reply, whole.id)
+                );
+            }
+        }
+    }
+    for cut in 0..DUMP.len() {
+        let whole = Messages(&DUMP[..cut]).take_while(Result::is_ok).count();
+        assert!(whole <= 13);
+    }
+}
+
+#[test]
+fn an_offloaded_entry_has_neither_timeout_nor_tcp_state() {
+    // What ctnetlink_fill_info leaves out for IPS_OFFLOAD: this machine's kernel has no flow table to make a real one.
+    let Some(tcp) = Messages(DUMP).map(|m| m.unwrap().payload).find(|p| flow(p).unwrap().unwrap().mark == 42)
+    else {
+        panic!("the entry with mark 42 is gone from the capture");
+    };
+    let mut offloaded = Requests::new();
+    offloaded.raw(&tcp[..NFGENMSG]);
+    for attribute in Attributes(&tcp[NFGENMSG..]).map(Result::unwrap) {
+        match attribute.kind {
+            CTA_TIMEOUT | CTA_PROTOINFO => {}
+            CTA_STATUS => offloaded.attribute(CTA_STATUS, &(1u32 << 14 | 0b1110).to_be_bytes()),
+            kind => offloaded.attribute(kind, attribute.value),
+        }
+    }
+    let flow = flow(offloaded.bytes()).unwrap().unwrap();
+    assert_eq!((flow.state, flow.timeout), (State::Offload, None));
+}
+
+#[test]
+fn another_family_is_passed_over_and_a_wrong_one_is_malformed() {
+    let first = Messages(DUMP).next().unwrap().unwrap().payload;
+    let mut other = first.to_vec();
+    other[0] = 7;
+    assert_eq!(flow(&other), Ok(None));
+    other[0] = AF_INET6;
+    assert!(flow(&other).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_read_without_panic(noise: Vec<u8>, at in 0usize..3000, byte: u8) {
+        let _ = flow(&noise);
+        let mut dump = DUMP.to_vec();
+        let at = at % dump.len();
+        dump[at] = byte;
+        for message in Messages(&dump).map_while(Result::ok) {
+            let _ = flow(message.payload);
+        }
+    }
+}

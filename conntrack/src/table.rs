@@ -82,7 +82,7 @@ impl Table {
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        malformed = Some(malformed.map_or((1, error), |(count, first)| (count + 1, first)))
+                        malformed = Some(malformed.map_or((1, error), |(count, first)| (count + 1, first)));
                     }
                 }
             }
