@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The laboratory of conntrack-guard: network namespaces joined by veth, the attacks of DOMAIN.md, an honest
+//! client that counts every connection it loses, and our programs, Prometheus and Alertmanager started in them.
+//!
+//! Nothing here touches the host's own network: every socket, rule and sysctl belongs to a namespace made here,
+//! and namespaces vanish with the file descriptors that hold them, even when a test is killed.
+//! `nf_conntrack_max` and `nf_conntrack_buckets` are global on Linux and are never written.
+//!
+//! It needs root and the programs named in [`tools::Tool`].
+
+pub mod attack;
+pub mod failure;
+pub mod flood;
+pub mod honest;
+pub mod http;
+pub mod listing;
+pub mod netns;
+pub mod process;
+pub mod programs;
+pub mod responder;
+pub mod servers;
+pub mod tools;
+pub mod topology;
+pub mod wait;
+
+pub use failure::{Failure, Result};
