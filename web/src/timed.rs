@@ -148,6 +148,9 @@ impl AsyncWrite for Timed {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(cx);
+        // hyper's pending read began before this answer and is not repeated after it: wake it for the new deadline.
+        let until = self.progress.reads_until.get();
+        self.reading.rings(until, cx);
         self.written(cx, result)
     }
 
