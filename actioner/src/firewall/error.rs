@@ -20,13 +20,15 @@ pub enum FirewallError {
     /// No room for anything.
     #[error("firewall: max_elements is 0, so that every ban would fail; 65536 is usual")]
     NoRoom,
-    /// The netlink socket failed.
-    #[error("ipset {action}: {source}{}", hint(.source))]
-    Socket {
-        /// What was being done.
-        action: &'static str,
-        /// The system's word.
-        source: io::Error,
+    /// The netlink socket failed, or what came out of it cannot be read.
+    #[error("ipset {command} {set}: {source}")]
+    Link {
+        /// The `ipset` command of the same meaning.
+        command: &'static str,
+        /// The set it was about.
+        set: String,
+        /// What the socket says.
+        source: conntrack::Error,
     },
     /// The kernel said no to a command.
     #[error("ipset {command} {set}: {error}")]
@@ -37,16 +39,6 @@ pub enum FirewallError {
         set: String,
         /// The kernel's code.
         error: KernelError,
-    },
-    /// The kernel answered bytes that are no ipset reply.
-    #[error("ipset {command} {set}: the kernel's answer cannot be read: {source}")]
-    Malformed {
-        /// The `ipset` command of the same meaning.
-        command: &'static str,
-        /// The set it was about.
-        set: String,
-        /// Where reading stopped.
-        source: WireError,
     },
     /// A set of our name is not like ours.
     #[error(
@@ -102,15 +94,6 @@ pub enum FirewallError {
         /// The library's message.
         reason: String,
     },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            ": CAP_NET_ADMIN is needed (run as root, or AmbientCapabilities=CAP_NET_ADMIN in the unit)"
-        }
-        _ => "",
-    }
 }
 
 /// One ban is not in force.
@@ -215,7 +198,17 @@ pub enum KernelError {
     System(i32),
 }
 
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EEXIST: i32 = 17;
+const EINVAL: i32 = 22;
+
 impl KernelError {
+    /// Of a command about a set: there is no such set.
+    pub(super) const NO_SUCH_SET: KernelError = KernelError::System(ENOENT);
+    /// Of the creation of a set: there is one of that name.
+    pub(super) const EXISTS: KernelError = KernelError::System(EEXIST);
+
     /// From the positive code of a netlink error.
     pub fn from_code(code: i32) -> Self {
         match code {
@@ -251,47 +244,9 @@ impl fmt::Display for KernelError {
             Self::Referenced => "the set is in use by a rule or a list",
             Self::HashFull => "the set is full",
             Self::Other(code) => return write!(f, "ipset's error {code}"),
+            Self::System(EPERM) => "not permitted: CAP_NET_ADMIN is needed (run as root, or AmbientCapabilities=CAP_NET_ADMIN in the unit)",
+            Self::System(EINVAL) => "invalid argument: has this kernel ipset? (`modprobe ip_set`, or a kernel with CONFIG_IP_SET)",
             Self::System(code) => return write!(f, "{}", io::Error::from_raw_os_error(*code)),
         })
     }
-}
-
-/// Bytes that are no ipset message, and where reading them stopped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// The bytes end inside something.
-    #[error("cut short in {what}: {need} bytes wanted, {have} there")]
-    Truncated {
-        /// What was being read.
-        what: &'static str,
-        /// Bytes it takes.
-        need: usize,
-        /// Bytes left.
-        have: usize,
-    },
-    /// A length that cannot be.
-    #[error("{what} says it is {len} bytes long")]
-    Length {
-        /// What was being read.
-        what: &'static str,
-        /// The length in it.
-        len: usize,
-    },
-    /// Something mandatory is absent.
-    #[error("no {what} in it")]
-    Missing {
-        /// What was looked for.
-        what: &'static str,
-    },
-    /// A value that cannot be.
-    #[error("{what} is {value}")]
-    Value {
-        /// What was being read.
-        what: &'static str,
-        /// What it holds.
-        value: u64,
-    },
-    /// The kernel sent no answer.
-    #[error("no answer came")]
-    NoAnswer,
 }

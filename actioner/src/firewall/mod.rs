@@ -4,12 +4,20 @@
 //!
 //! A ban's end is the kernel's own element timeout, so a dead daemon never leaves an eternal ban.
 
+mod client;
 mod error;
+mod plan;
+mod reply;
+mod rule;
+mod sets;
+mod wire;
 
 use std::time::Duration;
 
-pub use error::{BanError, FirewallError, KernelError, WireError};
+pub use client::Client;
+pub use error::{BanError, FirewallError, KernelError};
 use ipnet::IpNet;
+pub use sets::{Ipset, SetFirewall};
 
 /// The longest timeout a set element can have, in seconds: 24.8 days. The kernel clamps what is longer
 /// without a word (`IPSET_MAX_TIMEOUT`, linux/netfilter/ipset/ip_set_timeout.h, counts milliseconds in 31 bits).

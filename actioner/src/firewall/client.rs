@@ -1,0 +1,241 @@
+//! Our own ipset client over netlink: a few messages, and batches of up to a thousand elements in one.
+
+use std::ops::Range;
+
+use conntrack::{
+    Channel, Link,
+    netlink::{Malformed, Message, Messages, Requests},
+};
+use ipnet::IpNet;
+use rustix::io::Errno;
+
+use super::{
+    Family, FirewallError, KernelError,
+    reply::{self, End, Header, Held},
+    sets::{Refusal, Sets},
+    wire::{self, Command, Existing, Listing, MOST_ELEMENTS, Write},
+};
+
+const ASKED: &str = "ipset";
+/// After so many elements in a row that found the set full, the rest is not tried: each costs a message, and the set is full.
+const FULL_ENOUGH: usize = 32;
+
+/// The sets of the network namespace in which it was opened, over netlink.
+#[derive(Debug)]
+pub struct Client {
+    /// Absent after an answer that was not read to its end.
+    link: Option<Link>,
+    requests: Requests,
+}
+
+impl Client {
+    /// A client in the calling thread's network namespace.
+    pub(super) fn open() -> Result<Client, FirewallError> {
+        let mut client = Client { link: None, requests: Requests::new() };
+        client.connected().map_err(|source| FirewallError::Link {
+            command: "open",
+            set: String::new(),
+            source,
+        })?;
+        Ok(client)
+    }
+
+    fn connected(&mut self) -> Result<&mut Link, conntrack::Error> {
+        match self.link.take() {
+            Some(link) => Ok(self.link.insert(link)),
+            None => Ok(self.link.insert(Link::open(Channel::Netfilter, ASKED)?)),
+        }
+    }
+
+    /// Sends what `encode` writes and reads the answer to its end.
+    fn exchange(
+        &mut self,
+        encode: impl FnOnce(&mut Requests, u32),
+        each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> Result<End, conntrack::Error> {
+        self.connected()?;
+        let Some(mut link) = self.link.take() else { unreachable!("connected just now") };
+        let sequence = link.next_sequence();
+        encode(&mut self.requests, sequence);
+        let end = answer(&mut link, &self.requests, sequence, each)?;
+        self.link = Some(link);
+        Ok(end)
+    }
+
+    /// A request that is about one set and has no answer but yes and no.
+    fn request(
+        &mut self,
+        command: Command,
+        set: &str,
+        encode: impl FnOnce(&mut Requests, u32),
+    ) -> Result<Result<(), KernelError>, FirewallError> {
+        match self.exchange(encode, |_| Ok(())) {
+            Ok(End::Ok) => Ok(Ok(())),
+            Ok(End::Refused { error, .. }) => Ok(Err(error)),
+            Err(source) => Err(FirewallError::Link { command: command.word(), set: set.to_owned(), source }),
+        }
+    }
+
+    fn listing(
+        &mut self,
+        set: &str,
+        listing: Listing,
+        each: &mut dyn FnMut(Held),
+    ) -> Result<Option<Header>, FirewallError> {
+        let mut header = None;
+        let end = self.exchange(
+            |out, sequence| wire::list(out, sequence, set, listing),
+            |message| reply::listing(message, &mut header, each),
+        );
+        match end {
+            Ok(End::Ok) => Ok(header),
+            Ok(End::Refused { error: KernelError::NO_SUCH_SET, .. }) => Ok(None),
+            Ok(End::Refused { error, .. }) => Err(refused(Command::List, set, error)),
+            Err(source) => Err(FirewallError::Link { command: "list", set: set.to_owned(), source }),
+        }
+    }
+
+    /// Sends `total` elements in as few messages as may be. A bad element keeps those after it in its message from being
+    /// looked at, so the next message begins behind it. Returns the bad ones.
+    fn batches(
+        &mut self,
+        command: Command,
+        set: &str,
+        total: usize,
+        encode: impl Fn(&mut Requests, u32, Range<usize>),
+    ) -> Result<Vec<(usize, KernelError)>, FirewallError> {
+        let mut bad = Vec::new();
+        let (mut next, mut most, mut full) = (0, MOST_ELEMENTS, 0);
+        while next < total {
+            let range = next..total.min(next + most);
+            match self.exchange(|out, sequence| encode(out, sequence, range.clone()), |_| Ok(())) {
+                Ok(End::Ok) => (next, full) = (range.end, 0),
+                Ok(End::Refused { error, line: Some(line) }) => {
+                    let index = (line as usize).wrapping_sub(1);
+                    if !range.contains(&index) {
+                        let source = Malformed("an ipset error about an element that was not sent");
+                        let source = conntrack::Error::Malformed { asked: ASKED, source };
+                        return Err(FirewallError::Link {
+                            command: command.word(),
+                            set: set.to_owned(),
+                            source,
+                        });
+                    }
+                    bad.push((index, error));
+                    full = match error {
+                        KernelError::HashFull if index == next => full + 1,
+                        KernelError::HashFull => 1,
+                        _ => 0,
+                    };
+                    next = index + 1;
+                    if full == FULL_ENOUGH {
+                        bad.extend((next..total).map(|index| (index, KernelError::HashFull)));
+                        break;
+                    }
+                }
+                Ok(End::Refused { error, line: None }) => return Err(refused(command, set, error)),
+                // Sending the first half again does no harm: what was written is written again, or refused as existing.
+                Err(error) if range.len() > 1 && too_big(&error) => most = range.len() / 2,
+                Err(source) => {
+                    return Err(FirewallError::Link { command: command.word(), set: set.to_owned(), source });
+                }
+            }
+        }
+        Ok(bad)
+    }
+}
+
+fn answer(
+    link: &mut Link,
+    requests: &Requests,
+    sequence: u32,
+    mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+) -> Result<End, conntrack::Error> {
+    link.send(requests, ASKED)?;
+    let malformed = |source| conntrack::Error::Malformed { asked: ASKED, source };
+    loop {
+        for message in Messages(link.receive(ASKED)?) {
+            let message = message.map_err(malformed)?;
+            if message.sequence != sequence {
+                continue;
+            }
+            match reply::end(&message).map_err(malformed)? {
+                Some(end) => return Ok(end),
+                None => each(&message).map_err(malformed)?,
+            }
+        }
+    }
+}
+
+/// The message did not fit into the socket's buffer, or its echo did not.
+fn too_big(error: &conntrack::Error) -> bool {
+    match error {
+        conntrack::Error::Overrun { .. } => true,
+        conntrack::Error::Refused { source, .. } => Errno::from_io_error(source) == Some(Errno::MSGSIZE),
+        _ => false,
+    }
+}
+
+fn refused(command: Command, set: &str, error: KernelError) -> FirewallError {
+    FirewallError::Kernel { command: command.word(), set: set.to_owned(), error }
+}
+
+fn lines_from(range: &Range<usize>) -> u32 {
+    u32::try_from(range.start + 1).unwrap_or(u32::MAX)
+}
+
+impl Sets for Client {
+    fn header(&mut self, set: &str) -> Result<Option<Header>, FirewallError> {
+        self.listing(set, Listing::Header, &mut |_| ())
+    }
+
+    fn create(&mut self, set: &str, family: Family, max_elements: u32) -> Result<bool, FirewallError> {
+        let encode = |out: &mut Requests, sequence| wire::create(out, sequence, set, family, max_elements);
+        match self.request(Command::Create, set, encode)? {
+            Ok(()) => Ok(true),
+            Err(KernelError::Exist | KernelError::EXISTS) => Ok(false),
+            Err(error) => Err(refused(Command::Create, set, error)),
+        }
+    }
+
+    fn destroy(&mut self, set: &str) -> Result<bool, FirewallError> {
+        match self.request(Command::Destroy, set, |out, sequence| wire::destroy(out, sequence, set))? {
+            Ok(()) => Ok(true),
+            Err(KernelError::NO_SUCH_SET) => Ok(false),
+            Err(KernelError::Busy | KernelError::Referenced) => {
+                Err(FirewallError::InUse { set: set.to_owned() })
+            }
+            Err(error) => Err(refused(Command::Destroy, set, error)),
+        }
+    }
+
+    fn visit(&mut self, set: &str, each: &mut dyn FnMut(Held)) -> Result<bool, FirewallError> {
+        Ok(self.listing(set, Listing::Elements, each)?.is_some())
+    }
+
+    fn add(
+        &mut self,
+        set: &str,
+        writes: &[Write],
+        existing: Existing,
+    ) -> Result<Vec<(usize, Refusal)>, FirewallError> {
+        let bad = self.batches(Command::Add, set, writes.len(), |out, sequence, range| {
+            wire::add(out, sequence, set, &writes[range.clone()], existing, lines_from(&range));
+        })?;
+        Ok(bad.into_iter().map(|(index, error)| (index, Refusal::Kernel(error))).collect())
+    }
+
+    fn delete(&mut self, set: &str, nets: &[IpNet]) -> Result<usize, FirewallError> {
+        let bad = self.batches(Command::Delete, set, nets.len(), |out, sequence, range| {
+            wire::delete(out, sequence, set, &nets[range.clone()], lines_from(&range));
+        });
+        let bad = match bad {
+            Err(FirewallError::Kernel { error: KernelError::NO_SUCH_SET, .. }) => return Ok(0),
+            bad => bad?,
+        };
+        match bad.iter().find(|(_, error)| *error != KernelError::Exist) {
+            Some((_, error)) => Err(refused(Command::Delete, set, *error)),
+            None => Ok(nets.len() - bad.len()),
+        }
+    }
+}
