@@ -2,6 +2,7 @@
 
 pub mod firewall;
 pub mod alert;
+mod foreign;
 pub mod matcher;
 pub mod policy;
 pub mod source;

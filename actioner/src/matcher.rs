@@ -9,6 +9,8 @@ use regex::{Regex, RegexBuilder};
 
 pub use parse::MatcherError;
 
+use crate::foreign::shorten;
+
 /// A regular expression may compile to this many bytes at most: a policy is read by root.
 const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
@@ -88,7 +90,7 @@ fn anchored(value: &str) -> Result<Regex, MatcherError> {
             // The crate's message draws the expression and ends in the one line that says what is wrong.
             other => last_line(&other.to_string()),
         };
-        MatcherError::Regex { value: value.to_owned(), reason }
+        MatcherError::Regex { value: shorten(value, 60), reason: shorten(&reason, 120) }
     })
 }
 
@@ -116,3 +118,6 @@ impl fmt::Display for Matcher {
         write!(f, "{}\"{}\"", self.operator(), parse::escape(&self.value))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
+use crate::foreign::shorten;
+
 /// The longest textual address is an IPv6 one with an embedded IPv4 address (INET6_ADDRSTRLEN - 1).
 const LONGEST: usize = 45;
 /// So much of a foreign text is repeated in a message.
@@ -56,7 +58,7 @@ pub fn parse(text: &str) -> Result<IpAddr, SourceError> {
 }
 
 fn reason(text: &str) -> SourceError {
-    let shown = shorten(text);
+    let shown = shorten(text, SHOWN);
     if text.chars().any(char::is_whitespace) {
         return SourceError::Whitespace(shown);
     }
@@ -106,11 +108,5 @@ fn looks_like_ipv4(text: &str) -> bool {
     parts.join(".").parse::<Ipv4Addr>().is_ok()
 }
 
-/// At most [`SHOWN`] characters of a foreign text, control characters written out.
-fn shorten(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).take(SHOWN).collect();
-    if shown.len() < text.len() && text.chars().count() > SHOWN {
-        shown.push('…');
-    }
-    shown
-}
+#[cfg(test)]
+mod tests;

@@ -7,50 +7,62 @@ use std::str::CharIndices;
 use thiserror::Error;
 
 use super::Matcher;
+use crate::foreign::shorten;
 
-/// Why a text is not a list of matchers.
+/// So much of a text is repeated in a message.
+const SHOWN: usize = 60;
+
+/// Why a text is not a list of matchers. Texts are shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MatcherError {
     /// Nothing that could be a label's name.
-    #[error("a label name is missing before {rest:?}; write a matcher as label=\"value\"")]
+    #[error("a label name is missing before `{rest}`; write a matcher as label=\"value\"")]
     Name {
         /// What stands where the name should.
         rest: String,
     },
     /// Neither of the four operators after the name.
-    #[error("after the label {name:?} one of = != =~ !~ is missing; write {name}=\"value\"")]
+    #[error("after the label `{name}` one of = != =~ !~ is missing; write {name}=\"value\"")]
     Operator {
         /// The label's name.
         name: String,
     },
     /// A quotation mark without its partner.
-    #[error("the quote opened in {text:?} is never closed")]
+    #[error("the quote opened in `{text}` is never closed")]
     OpenQuote {
         /// The text from the quotation mark on.
         text: String,
     },
     /// A quotation mark inside a bare value.
-    #[error("the value {value:?} holds a quotation mark; write it quoted, as \"…\", with \\\" inside")]
+    #[error("the value `{value}` holds a quotation mark; write it quoted, as \"…\", with \\\" inside")]
     StrayQuote {
         /// The value as it stands.
         value: String,
     },
     /// More text after a quoted value.
-    #[error("after the value of {name:?} comes {rest:?}; matchers are separated by commas")]
+    #[error("after the value of `{name}` comes `{rest}`; matchers are separated by commas")]
     Trailing {
         /// The label's name.
         name: String,
         /// The text that does not belong there.
         rest: String,
     },
+    /// An operator of programming languages, `==` say.
+    #[error(
+        "after the label `{name}` stands more than one operator; write one of = != =~ !~, then the value in quotes"
+    )]
+    DoubledOperator {
+        /// The label's name.
+        name: String,
+    },
     /// One brace of the pair.
-    #[error("the braces around the matchers are not a pair: {text:?}")]
+    #[error("the braces in `{text}` are not a pair")]
     Brace {
-        /// The whole text.
+        /// The text with the lone brace.
         text: String,
     },
     /// The regular expression does not compile.
-    #[error("the regular expression {value:?} is wrong: {reason}")]
+    #[error("the regular expression `{value}` is wrong: {reason}")]
     Regex {
         /// The expression, as written.
         value: String,
@@ -70,10 +82,11 @@ pub(super) enum Operator {
 
 pub(super) fn list(text: &str) -> Result<Vec<Matcher>, MatcherError> {
     let inner = text.trim();
-    let inner = match (inner.strip_prefix('{'), inner.ends_with('}') && !ends_inside_value(inner)) {
+    // Only a brace at both ends is the list's: `a=~b{2}` ends in one of its own.
+    let inner = match (inner.strip_prefix('{'), inner.ends_with('}')) {
         (Some(rest), true) => &rest[..rest.len() - 1],
-        (None, false) => inner,
-        _ => return Err(MatcherError::Brace { text: inner.to_owned() }),
+        (None, _) => inner,
+        (Some(_), false) => return Err(MatcherError::Brace { text: shorten(inner, SHOWN) }),
     };
     let mut reader = Reader::new(inner);
     let mut matchers = Vec::new();
@@ -88,11 +101,6 @@ pub(super) fn list(text: &str) -> Result<Vec<Matcher>, MatcherError> {
             return Ok(matchers);
         }
     }
-}
-
-/// A `}` that ends a bare value or a repetition such as `a=~b{2}` is no closing brace of the list.
-fn ends_inside_value(text: &str) -> bool {
-    !text.starts_with('{')
 }
 
 /// A name that needs no quotes: none of the characters that mean something here (matcher/parse/lexer.go).
@@ -135,16 +143,24 @@ impl<'t> Reader<'t> {
     fn matcher(&mut self) -> Result<Matcher, MatcherError> {
         let name = self.name()?;
         self.skip_blanks();
-        let Some(operator) = self.operator() else { return Err(MatcherError::Operator { name }) };
+        let Some(operator) = self.operator() else {
+            return Err(MatcherError::Operator { name: shorten(&name, SHOWN) });
+        };
         self.skip_blanks();
         let value = if self.rest().starts_with('"') {
             let value = self.quoted()?;
             self.skip_blanks();
             let rest = self.rest();
             if !rest.is_empty() && !rest.starts_with(',') {
-                return Err(MatcherError::Trailing { name, rest: rest.to_owned() });
+                return Err(MatcherError::Trailing {
+                    name: shorten(&name, SHOWN),
+                    rest: shorten(rest, SHOWN),
+                });
             }
             value
+        } else if self.rest().starts_with(['=', '~', '!']) {
+            // Alertmanager's older parser takes `a==b` for the value `=b`: in a policy it is a slip.
+            return Err(MatcherError::DoubledOperator { name: shorten(&name, SHOWN) });
         } else {
             self.bare_value()?
         };
@@ -156,7 +172,7 @@ impl<'t> Reader<'t> {
             let start = self.rest();
             let name = self.quoted()?;
             return if name.is_empty() {
-                Err(MatcherError::Name { rest: start.to_owned() })
+                Err(MatcherError::Name { rest: shorten(start, SHOWN) })
             } else {
                 Ok(name)
             };
@@ -164,7 +180,11 @@ impl<'t> Reader<'t> {
         let start = self.rest();
         while self.chars.next_if(|(_, c)| is_bare(*c)).is_some() {}
         let name = &start[..start.len() - self.rest().len()];
-        if name.is_empty() { Err(MatcherError::Name { rest: start.to_owned() }) } else { Ok(name.to_owned()) }
+        if name.is_empty() {
+            Err(MatcherError::Name { rest: shorten(start, SHOWN) })
+        } else {
+            Ok(name.to_owned())
+        }
     }
 
     fn operator(&mut self) -> Option<Operator> {
@@ -197,7 +217,7 @@ impl<'t> Reader<'t> {
                 c => value.push(c),
             }
         }
-        Err(MatcherError::OpenQuote { text: start.to_owned() })
+        Err(MatcherError::OpenQuote { text: shorten(start, SHOWN) })
     }
 
     fn bare_value(&mut self) -> Result<String, MatcherError> {
@@ -205,7 +225,7 @@ impl<'t> Reader<'t> {
         let mut value = String::new();
         while let Some((_, c)) = self.chars.next_if(|(_, c)| *c != ',') {
             match c {
-                '"' => return Err(MatcherError::StrayQuote { value: start.to_owned() }),
+                '"' => return Err(MatcherError::StrayQuote { value: shorten(start, SHOWN) }),
                 '\\' => match self.chars.next_if(|(_, c)| matches!(c, 'n' | '"' | '\\')) {
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, c)) => value.push(c),
@@ -214,6 +234,10 @@ impl<'t> Reader<'t> {
                 c => value.push(c),
             }
         }
-        Ok(value.trim_end().to_owned())
+        let value = value.trim_end();
+        if value.matches('{').count() != value.matches('}').count() {
+            return Err(MatcherError::Brace { text: shorten(value, SHOWN) });
+        }
+        Ok(value.to_owned())
     }
 }
