@@ -7,6 +7,7 @@ use crate::Listen;
 
 /// The `--web.*` flags; a program flattens them into its own.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)] // clap names the group after the struct: log::Flags has the same name
 pub struct Flags {
     /// Address to listen on, as :PORT (all addresses), ADDRESS:PORT or [ADDRESS]:PORT; may be given several times
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
@@ -103,6 +104,21 @@ mod tests {
     struct Args {
         #[command(flatten)]
         web: Flags,
+        #[command(flatten)]
+        log: crate::log::Flags,
+    }
+
+    #[test]
+    fn a_program_can_flatten_all_our_flags() {
+        let args = Args::try_parse_from([
+            "program",
+            "--log.level=warn",
+            "--log.format=json",
+            "--web.max-requests=0",
+        ])
+        .unwrap();
+        assert_eq!((args.log.level, args.log.format), (crate::log::Level::Warn, crate::log::Format::Json));
+        assert_eq!((args.web.max_requests, args.web.telemetry_path.as_str()), (0, "/metrics"));
     }
 
     fn listen(args: &[&str]) -> Result<Vec<String>, String> {

@@ -6,6 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 /// The `--log.*` flags; a program flattens them into its own.
 #[derive(Debug, Clone, Copy, clap::Args)]
+#[group(skip)] // clap names the group after the struct: flags::Flags has the same name
 pub struct Flags {
     /// Only log messages of this severity or above
     #[arg(long = "log.level", value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
