@@ -20,6 +20,7 @@ pub mod responder;
 pub mod servers;
 pub mod tools;
 pub mod topology;
+pub mod traffic;
 pub mod wait;
 
 pub use failure::{Failure, Result};

@@ -50,16 +50,11 @@ impl Entry {
 /// # Errors
 /// When `conntrack` fails, or prints a line that is not understood.
 pub fn list(namespace: &Namespace) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for family in ["ipv4", "ipv6"] {
-        let printed = namespace.output(&["conntrack", "-L", "-f", family, "-o", "extended,id"])?;
-        for line in printed.lines().filter(|line| !line.trim().is_empty()) {
-            entries.push(
-                parse(line).map_err(|detail| Failure::answer(format!("conntrack -L: {line}"), detail))?,
-            );
-        }
-    }
-    Ok(entries)
+    let printed = namespace.output(&["conntrack", "-L", "-o", "extended,id"])?;
+    let lines = printed.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .map(|line| parse(line).map_err(|detail| Failure::answer(format!("conntrack -L: {line}"), detail)))
+        .collect()
 }
 
 /// How many entries stand in each state (protocol number and state's name), for messages.

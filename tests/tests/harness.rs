@@ -127,12 +127,7 @@ fn an_honest_client_counts_each_connection_it_loses() -> Result<()> {
         report => Err(format!("{report:?}")),
     })?;
     let lost = honest.finish().lost;
-    assert_eq!(
-        lost.iter()
-            .filter(|line| line.contains("kept connection from 203") || line.contains("198.51"))
-            .count(),
-        20
-    );
+    assert_eq!(lost.iter().filter(|line| line.contains("kept connection from 198.51.100.66")).count(), 20);
     assert!(lost.iter().any(|line| line.contains("new connection to 192.0.2.1:80")), "{lost:?}");
     Ok(())
 }
