@@ -1,11 +1,22 @@
 //! The policy: what may be done to whom, on which evidence. A [`Policy`] in hand is valid: it is made only by
 //! reading one, and reading reports everything that is wrong at once.
 
+mod fields;
+mod files;
+mod network;
+mod not_yet;
+mod problem;
+mod read;
 mod rule;
 mod settings;
+mod tree;
+mod value;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+pub use problem::{PolicyErrors, Problem};
 pub use rule::{BanAction, DeleteAction, Require, Rule, Sources, TableThresholds, Thresholds};
 pub use settings::{
     Backend, FirewallPolicy, KeepReachable, Limits, NeverBan, ThisHost, Watch, WatchAlert, WidestPrefix,
@@ -40,13 +51,38 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Reads the policy in this file; relative patterns in it start at its directory. Touches no socket and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`PolicyErrors`]: everything that is wrong, in the file and in those it names.
+    pub fn load(path: &Path) -> Result<Self, PolicyErrors> {
+        let file = path.display().to_string();
+        let text = files::read(path, files::MAX_POLICY)
+            .map_err(|error| PolicyErrors::whole(&file, &format!("the policy {error}")))?;
+        read::policy(&file, &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a policy from its text; relative patterns in it start at `base`. In messages it is called `policy.yaml`.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn parse(text: &str, base: &Path) -> Result<Self, PolicyErrors> {
+        read::policy("policy.yaml", text, base)
+    }
+
     /// The first rule whose matchers all hold for these labels.
-    pub fn rule_for(&self, labels: &std::collections::BTreeMap<String, String>) -> Option<&Rule> {
+    pub fn rule_for(&self, labels: &BTreeMap<String, String>) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matchers.iter().all(|matcher| matcher.matches(labels)))
     }
 
     /// Whether what this rule decides is done (`true`) or only written down (`false`).
     pub fn enforces(&self, rule: &Rule) -> bool {
         rule.enforce.unwrap_or(self.enforce)
+    }
+
+    /// Whether any rule's decisions are done.
+    pub fn enforces_anything(&self) -> bool {
+        self.rules.iter().any(|rule| self.enforces(rule))
     }
 }

@@ -1,0 +1,194 @@
+//! What is wrong with a policy, and where: collected while reading, reported all at once.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// More than this many problems are counted, not listed: the file is then most likely no policy at all.
+const LISTED: usize = 100;
+/// A source line is shown up to this many characters.
+const EXCERPT: usize = 160;
+
+/// Where something stands in a file. Line 0: the file as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Place {
+    pub(super) line: usize,
+    /// In characters, from 1.
+    pub(super) column: usize,
+    /// In characters, on its first line.
+    pub(super) width: usize,
+}
+
+/// One thing wrong, or surprising, at one place of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: String,
+    /// From 1; 0 means the file as a whole.
+    pub line: usize,
+    /// In characters, from 1; 0 where the line is 0.
+    pub column: usize,
+    /// What is wrong, with the offending words, and what to write instead.
+    pub message: String,
+    excerpt: Option<Excerpt>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excerpt {
+    line: String,
+    width: usize,
+}
+
+/// `FILE:LINE:COLUMN: message`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return write!(f, "{}: {}", self.file, self.message);
+        }
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+impl Problem {
+    /// The message, then the line it is about with carets below the offending words.
+    pub fn with_excerpt(&self) -> String {
+        let Some(excerpt) = &self.excerpt else { return self.to_string() };
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        // Tabs are kept in the margin, so that the carets stand below the words whatever a tab's width.
+        let indent: String =
+            excerpt.line.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let room = excerpt.line.chars().count().saturating_sub(self.column - 1).max(1);
+        let carets = "^".repeat(excerpt.width.clamp(1, room));
+        format!("{self}\n {number} | {}\n {margin} | {indent}{carets}", excerpt.line)
+    }
+}
+
+/// All that is wrong with a policy. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct PolicyErrors {
+    problems: Vec<Problem>,
+    unlisted: usize,
+}
+
+impl PolicyErrors {
+    /// What is wrong, in the order of the files and their lines; at most the first hundred.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// One thing wrong with a file as a whole.
+    pub(super) fn whole(file: &str, message: &str) -> Self {
+        let message = message.to_owned();
+        let problem = Problem { file: file.to_owned(), line: 0, column: 0, message, excerpt: None };
+        Self { problems: vec![problem], unlisted: 0 }
+    }
+
+    /// How many more there are.
+    pub fn unlisted(&self) -> usize {
+        self.unlisted
+    }
+}
+
+/// Each problem on a line of its own.
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        if self.unlisted > 0 {
+            write!(f, "\nand {} more problems", self.unlisted)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was found so far in one file.
+#[derive(Debug)]
+pub(super) struct Log<'t> {
+    file: String,
+    lines: Vec<&'t str>,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'t> Log<'t> {
+    pub(super) fn new(file: &str, text: &'t str) -> Self {
+        Self {
+            file: file.to_owned(),
+            lines: text.lines().collect(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn error(&mut self, place: Place, message: impl Into<String>) {
+        let problem = self.problem(place, message.into());
+        self.errors.push(problem);
+    }
+
+    pub(super) fn warn(&mut self, place: Place, message: impl Into<String>) {
+        let problem = self.problem(place, message.into());
+        self.warnings.push(problem);
+    }
+
+    /// How many errors there are: to tell whether a part was read without any.
+    pub(super) fn errors(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// `FILE:LINE`.
+    pub(super) fn position(&self, place: Place) -> String {
+        format!("{}:{}", self.file, place.line)
+    }
+
+    fn problem(&self, place: Place, message: String) -> Problem {
+        let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index));
+        let excerpt = line.map(|line| Excerpt {
+            line: line.chars().take(EXCERPT.max(place.column + 20)).map(visible).collect(),
+            width: place.width,
+        });
+        Problem { file: self.file.clone(), line: place.line, column: place.column, message, excerpt }
+    }
+}
+
+/// A terminal must not be steered by a file under inspection.
+fn visible(c: char) -> char {
+    if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
+}
+
+/// What was found in all files.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Findings {
+    /// Adds a file's, in the order of its lines.
+    pub(super) fn absorb(&mut self, mut log: Log<'_>) {
+        log.errors.sort_by_key(|problem| (problem.line, problem.column));
+        log.warnings.sort_by_key(|problem| (problem.line, problem.column));
+        self.errors.append(&mut log.errors);
+        self.warnings.append(&mut log.warnings);
+    }
+
+    /// Adds another's behind these.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.errors.append(&mut other.errors);
+        self.warnings.append(&mut other.warnings);
+    }
+
+    /// The warnings, if nothing is wrong.
+    pub(super) fn conclude(mut self) -> Result<Vec<String>, PolicyErrors> {
+        if self.errors.is_empty() {
+            return Ok(self.warnings.iter().map(ToString::to_string).collect());
+        }
+        let unlisted = self.errors.len().saturating_sub(LISTED);
+        self.errors.truncate(LISTED);
+        Err(PolicyErrors { problems: self.errors, unlisted })
+    }
+}
