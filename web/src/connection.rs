@@ -9,7 +9,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -113,12 +112,9 @@ where
             response
         });
         async move {
-            let mut response = running.await?.into_hyper();
+            let response = running.await?;
             progress.answering();
-            if progress.is_unread() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
+            Ok(response.into_hyper())
         }
     }
 }

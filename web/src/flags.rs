@@ -9,7 +9,7 @@ use crate::Listen;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)] // clap names the group after the struct: log::Flags has the same name
 pub struct Flags {
-    /// Address to listen on, as :PORT (all addresses), ADDRESS:PORT or [ADDRESS]:PORT; may be given several times
+    /// Address to listen on: :PORT (all addresses) or ADDRESS:PORT, IPv6 in brackets; may be given several times
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     pub listen_address: Vec<String>,
 

@@ -64,13 +64,9 @@ impl Progress {
         self.writes_until.set(Some(Instant::now() + self.limits.write_timeout));
     }
 
-    /// A request whose body was left unread ends its connection.
+    /// A request was dropped with its body unread. hyper ends its connection after the answer, which says so.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
-    }
-
-    pub(crate) fn is_unread(&self) -> bool {
-        self.unread.get()
     }
 
     /// Whether part of a request's head has come, and no request.

@@ -38,7 +38,8 @@ impl Slow {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_running_requests_and_for_nothing_else() {
-    let server = Server::bind(&loopback(), Limits { drain: PATIENCE * 2, ..Limits::default() }).unwrap();
+    let limits = Limits { drain: PATIENCE * 2, header_timeout: PATIENCE * 2, ..Limits::default() };
+    let server = Server::bind(&loopback(), limits).unwrap();
     let address = server.addresses()[0];
     let (stop, stopped) = oneshot::channel::<()>();
     let slow = Slow::default();

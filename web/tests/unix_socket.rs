@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use client::{Client, GET, hello, serving_on};
 use tokio::net::UnixStream;
@@ -42,6 +44,27 @@ async fn the_mode_is_the_one_asked_for_whatever_the_umask() {
         let _server = bind(&path, asked).unwrap();
         assert_eq!(mode(&path), asked);
     }
+}
+
+#[tokio::test]
+async fn there_is_no_moment_in_which_others_could_connect() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.sock");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(Ordering::Relaxed) {
+                seen |= fs::symlink_metadata(&path).map_or(0, |file| file.permissions().mode() & 0o7777);
+            }
+            seen
+        });
+        for _ in 0..1000 {
+            drop(bind(&path, 0o600).unwrap());
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(format!("{:o}", watching.join().unwrap()), "600");
+    });
 }
 
 #[tokio::test]
