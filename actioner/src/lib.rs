@@ -1,9 +1,38 @@
-//! Placeholder.
+//! conntrack-actioner: from an alert to a ban that the kernel holds, and the words for what was refused.
+//!
+//! ```text
+//! act    POST /webhook → http → webhook::parse (pure) → effects: survey → nominate → decide (pure) → Plan → enforce → audit
+//! watch  tick → watch::due (cheap) → survey → watch::raise, the same alerts as a webhook's → decide → …
+//! ```
+//!
+//! Alerts only *nominate*; evidence is read from the live table after the alert, and a [`plan::Plan`] lists what to do
+//! and what was refused, each with its reason.
 
-pub mod firewall;
 pub mod alert;
+pub mod audit;
+pub mod check_policy;
+pub mod cli;
+pub mod decide;
+pub mod effects;
+pub mod enforce;
+pub mod evidence;
+pub mod firewall;
 mod foreign;
+pub mod guard;
+pub mod host;
+pub mod http;
 pub mod matcher;
+pub mod metrics;
+pub mod nominate;
+pub mod now;
+pub mod plan;
 pub mod policy;
+pub mod refusal;
+mod report;
+pub mod run;
 pub mod source;
+pub mod state;
+pub mod survey;
+pub mod teardown;
+pub mod watch;
 pub mod webhook;

@@ -1,0 +1,81 @@
+//! The decision: pure, no I/O, no clock. `decide(policy, state, host, alert, nominees, now) → Plan`.
+//!
+//! Order of judgement: table identity → matchers → require → never-banned → budget.
+
+use crate::evidence::TableFill;
+use crate::guard::{ban_prefix, may_be_banned};
+use crate::host::Host;
+use crate::nominate::Nominee;
+use crate::now::Now;
+use crate::plan::{Decision, Plan, PlannedBan, Verdict};
+use crate::policy::{Policy, Rule};
+use crate::refusal::Refusal;
+use crate::state::State;
+use ipnet::IpNet;
+
+/// What a decision is made on beside policy, state and rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// Who we are.
+    pub host: &'a Host,
+    /// How full the table is.
+    pub table: TableFill,
+    /// When.
+    pub now: Now,
+}
+
+/// Judges each nominee of a firing alert under its rule. `state` is what [`State::apply`] made of the plans before.
+pub fn decide(policy: &Policy, state: &State, rule: &Rule, nominees: &[Nominee], scene: Scene<'_>) -> Plan {
+    let mut planned: Vec<IpNet> = Vec::new();
+    let mut verdicts = Vec::with_capacity(nominees.len());
+    for (source, evidence) in nominees {
+        let decision = judge(policy, state, rule, (*source, *evidence), &planned, scene);
+        let decision = decision.unwrap_or_else(Decision::Refused);
+        if let Decision::Ban(ban) = &decision {
+            planned.push(ban.net);
+        }
+        verdicts.push(Verdict { source: Some(*source), evidence: *evidence, decision });
+    }
+    if verdicts.is_empty() {
+        let nobody = "the live table holds no source that the rule could mean".to_owned();
+        let decision = Decision::Refused(Refusal::EvidenceUnavailable(nobody));
+        verdicts.push(Verdict { source: None, evidence: None, decision });
+    }
+    Plan { rule: Some(rule.name.clone()), enforce: policy.enforces(rule), table: Some(scene.table), verdicts }
+}
+
+fn judge(
+    policy: &Policy,
+    state: &State,
+    rule: &Rule,
+    (source, evidence): Nominee,
+    planned: &[IpNet],
+    scene: Scene<'_>,
+) -> Result<Decision, Refusal> {
+    let Some(action) = &rule.ban else {
+        return Err(Refusal::EvidenceUnavailable(
+            "the rule deletes socketless entries only, and this version does not measure sockets".to_owned(),
+        ));
+    };
+    let net = ban_prefix(source, action.ipv4_prefix, action.ipv6_prefix);
+    if let Some(standing) = state.standing(&net, scene.now)
+        && standing.covers(&rule.name, policy.enforces(rule))
+    {
+        return Ok(Decision::AlreadyBanned { net, until: standing.until, delete: rule.delete });
+    }
+    if planned.contains(&net) {
+        let (lasts, _) = state.next_ban(net, &rule.name, action, scene.now);
+        return Ok(Decision::AlreadyBanned { net, until: Some(scene.now.boot + lasts), delete: rule.delete });
+    }
+    let evidence = evidence.ok_or_else(|| {
+        Refusal::EvidenceUnavailable(format!(
+            "more sources than fit are in the table, and {source} was not among those that were counted"
+        ))
+    })?;
+    evidence.meets(&rule.require.source)?;
+    scene.table.meets(&rule.require.table)?;
+    may_be_banned(net, scene.host, policy)?;
+    state.afford(&policy.limits, planned.len() as u32, scene.now)?;
+    let (lasts, offence) = state.next_ban(net, &rule.name, action, scene.now);
+    Ok(Decision::Ban(PlannedBan { net, lasts, offence, delete: rule.delete }))
+}

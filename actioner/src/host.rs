@@ -1,0 +1,143 @@
+//! Who this host is: which alerts are about its table, and which addresses are its own.
+
+use crate::alert::Alert;
+use crate::policy::ThisHost;
+use crate::refusal::Refusal;
+use conntrack::own::OwnAddresses;
+use std::net::IpAddr;
+
+/// This host as a decision sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Of boot and network namespace: what our exporter's `nf_conntrack_table_info` says as well.
+    pub table_id: String,
+    /// The node name.
+    pub name: String,
+    /// Own addresses, gateways, broadcasts.
+    pub own: OwnAddresses,
+}
+
+impl Host {
+    /// Reads it in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// procfs or rtnetlink could not be read; the text says which.
+    pub fn read() -> Result<Host, String> {
+        let table_id = conntrack::identity::table_id().map_err(|error| error.to_string())?;
+        let own = OwnAddresses::read().map_err(|error| error.to_string())?;
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Host { table_id, name, own })
+    }
+
+    /// Whether the alert is about this host's table. A loopback instance identifies nobody: every host has one.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherHost`] with what the alert said.
+    pub fn is_meant(&self, policy: &ThisHost, alert: &Alert) -> Result<(), Refusal> {
+        match policy {
+            ThisHost::Matchers(matchers) => match matchers.iter().find(|m| !m.matches(&alert.labels)) {
+                None => Ok(()),
+                Some(matcher) => Err(Refusal::OtherHost(format!("this_host requires {matcher}"))),
+            },
+            ThisHost::Auto => self.is_meant_by_identity(alert),
+        }
+    }
+
+    fn is_meant_by_identity(&self, alert: &Alert) -> Result<(), Refusal> {
+        let table_id = alert.label("table_id");
+        if !table_id.is_empty() {
+            return if table_id == self.table_id {
+                Ok(())
+            } else {
+                Err(Refusal::OtherHost(format!("its table_id is {table_id}, ours is {}", self.table_id)))
+            };
+        }
+        let instance = alert.label("instance");
+        let named = without_port(instance);
+        let refused = |why: String| Err(Refusal::OtherHost(why));
+        match named.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(address) if address.is_loopback() => refused(format!(
+                "it has no table_id, and the instance {instance} is loopback, which every host has"
+            )),
+            Ok(address) if self.own.contains(address) => Ok(()),
+            Ok(_) => {
+                refused(format!("it has no table_id, and its instance {instance} is no address of this host"))
+            }
+            Err(_) if named.is_empty() => refused("it has neither table_id nor instance".to_owned()),
+            Err(_) if named.eq_ignore_ascii_case(&self.name) && !named.eq_ignore_ascii_case("localhost") => {
+                Ok(())
+            }
+            Err(_) => refused(format!(
+                "it has no table_id, and its instance {instance:?} is not this host's name ({:?})",
+                self.name
+            )),
+        }
+    }
+}
+
+/// `host:port`, `[v6]:port`, `[v6]`, `host`, `v6` → host.
+fn without_port(instance: &str) -> &str {
+    if let Some(rest) = instance.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match instance.rsplit_once(':') {
+        Some((host, _)) if !host.contains(':') => host,
+        _ => instance,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Origin;
+
+    fn host() -> Host {
+        let own = OwnAddresses::of(
+            ["192.0.2.10/32", "127.0.0.0/8", "2001:db8::10/128"].map(|n| n.parse().unwrap()),
+            [],
+        );
+        Host { table_id: "aaaa".into(), name: "web1".into(), own }
+    }
+
+    fn meant(labels: &[(&str, &str)]) -> bool {
+        let alert = Alert {
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            annotations: Default::default(),
+            fingerprint: String::new(),
+            starts_at: String::new(),
+            firing: true,
+            origin: Origin::Webhook,
+            receiver: "".into(),
+            group_key: "".into(),
+        };
+        host().is_meant(&ThisHost::Auto, &alert).is_ok()
+    }
+
+    #[test]
+    fn the_table_id_decides_and_beats_the_instance() {
+        assert!(meant(&[("table_id", "aaaa"), ("instance", "198.51.100.1:10048")]));
+        assert!(!meant(&[("table_id", "bbbb"), ("instance", "192.0.2.10:10048")]));
+    }
+
+    #[test]
+    fn without_one_the_instance_must_be_an_address_or_the_name_of_this_host() {
+        for ours in
+            ["192.0.2.10:10048", "192.0.2.10", "[2001:db8::10]:10048", "2001:db8::10", "web1:10048", "WEB1"]
+        {
+            assert!(meant(&[("instance", ours)]), "{ours}");
+        }
+        for other in ["192.0.2.11:10048", "web2:10048", "web1.example.com:10048", "", "[2001:db8::11]:1"] {
+            assert!(!meant(&[("instance", other)]), "{other}");
+        }
+    }
+
+    #[test]
+    fn loopback_identifies_nobody() {
+        for loopback in
+            ["127.0.0.1:10048", "localhost:10048", "[::1]:10048", "127.0.0.1", "[::ffff:127.0.0.1]:1"]
+        {
+            assert!(!meant(&[("instance", loopback)]), "{loopback}");
+        }
+        assert!(!meant(&[]));
+    }
+}

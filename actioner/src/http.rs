@@ -1,0 +1,171 @@
+//! Routes: the webhook, metrics, health, reload. Each webhook is handed to the effects thread and answered when it is done.
+
+use crate::alert::Origin;
+use crate::effects::{Order, Unread};
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::webhook;
+use prometheus_client::registry::Registry;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use web::{Gate, Method, Peer, Request, Response, StatusCode, exposition};
+
+/// Alertmanager's largest sensible message: 5,000 alerts are about 2.2 MB.
+const BODY: usize = 8 << 20;
+/// Alertmanager gives up after its flush interval; sooner is kinder.
+const PATIENCE: Duration = Duration::from_secs(8);
+const DOCS: &str = "webhook body: Alertmanager's version 4, see docs/ or README";
+
+/// What the routes need.
+pub struct Routes {
+    /// To the effects thread.
+    pub orders: SyncSender<Order>,
+    /// The counters.
+    pub metrics: Metrics,
+    /// What `/metrics` shows.
+    pub registry: Registry,
+    /// Where metrics are.
+    pub telemetry_path: String,
+    /// Whether `/-/reload` and nothing else of the lifecycle is open to the network.
+    pub lifecycle: bool,
+    /// The policy's file.
+    pub policy_file: PathBuf,
+    /// Scrapes at a time.
+    pub scrapes: Gate,
+}
+
+/// Answers one request.
+pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let post = *request.method() == Method::POST;
+    let path = request.path().to_owned();
+    match path.as_str() {
+        "/webhook" if post => {
+            let response = receive(&routes, &mut request).await;
+            routes.metrics.answered(response.status().as_u16());
+            response
+        }
+        "/webhook" => only("POST", DOCS),
+        "/-/reload" if post => reload_route(&routes, &request).await,
+        "/-/reload" => only("POST", "it reads the policy again"),
+        path if path == routes.telemetry_path => {
+            if !get {
+                return only("GET", "it shows metrics");
+            }
+            match routes.scrapes.enter() {
+                Some(_permit) => {
+                    exposition::encode(&routes.registry, exposition::negotiate(request.header("accept")))
+                }
+                None => routes.scrapes.refusal(),
+            }
+        }
+        "/-/healthy" if get => Response::text(StatusCode::OK, "conntrack-actioner is healthy.\n"),
+        "/-/ready" if get => Response::text(StatusCode::OK, "conntrack-actioner is ready.\n"),
+        "/" if get => {
+            let links = [
+                (routes.telemetry_path.as_str(), "Metrics"),
+                ("/-/ready", "Ready"),
+                ("/-/healthy", "Healthy"),
+            ];
+            web::landing("conntrack-actioner", env!("CARGO_PKG_VERSION"), &links)
+        }
+        "/" | "/-/healthy" | "/-/ready" => only("GET", "it only shows"),
+        _ => Response::text(StatusCode::NOT_FOUND, "no such page; the webhook is POST /webhook\n"),
+    }
+}
+
+fn only(method: &'static str, why: &str) -> Response {
+    let text = format!("this address takes {method} only: {why}\n");
+    Response::text(StatusCode::METHOD_NOT_ALLOWED, text).header(web::header::ALLOW, method)
+}
+
+async fn receive(routes: &Routes, request: &mut Request) -> Response {
+    let origin = match request.peer() {
+        Peer::Unix => Origin::Admin,
+        Peer::Tcp(_) => Origin::Webhook,
+    };
+    let body = match request.body(BODY).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let notification = match webhook::parse(&body, origin) {
+        Ok(notification) => notification,
+        Err(error) => {
+            let peer = request.peer().to_string();
+            tracing::warn!(peer, %error, "a webhook is refused");
+            return Response::text(StatusCode::BAD_REQUEST, format!("{error}\n"));
+        }
+    };
+    drop(body);
+    if notification.truncated_alerts > 0 {
+        let left_out = notification.truncated_alerts;
+        routes.metrics.left_out(left_out);
+        tracing::warn!(
+            left_out,
+            receiver = &*notification.receiver,
+            "Alertmanager cut alerts off: set max_alerts: 0 in its receiver"
+        );
+    }
+    let (reply, answer) = oneshot::channel();
+    match routes.orders.try_send(Order::Decide(notification, reply)) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_)) => return later("more webhooks wait than this host can take"),
+        Err(TrySendError::Disconnected(_)) => return later("shutting down"),
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Err(_) => later("no decision within 8 s; the work goes on"),
+        Ok(Err(_)) => later("shutting down"),
+        Ok(Ok(Err(Unread(why)))) => later(&why),
+        Ok(Ok(Ok(decided))) => {
+            Response::json(StatusCode::OK, serde_json::to_string(&decided).unwrap_or_default() + "\n")
+        }
+    }
+}
+
+/// A 503, which Alertmanager retries.
+fn later(why: &str) -> Response {
+    Response::text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).header(web::header::RETRY_AFTER, "5")
+}
+
+async fn reload_route(routes: &Routes, request: &Request) -> Response {
+    if !routes.lifecycle && request.peer() != Peer::Unix {
+        let text = "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP\n";
+        return Response::text(StatusCode::FORBIDDEN, text);
+    }
+    match reload(routes).await {
+        Ok(()) => Response::text(StatusCode::OK, "the policy was read again and is in force\n"),
+        Err(error) => Response::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Reads the policy again and puts it in force; on any error the one before stays.
+///
+/// # Errors
+/// Everything that is wrong with the file, or why it could not be put in force.
+pub async fn reload(routes: &Routes) -> Result<(), String> {
+    let result = try_reload(routes).await;
+    let file = routes.policy_file.display();
+    match &result {
+        Ok(()) => tracing::info!(%file, "the policy was read again and is in force"),
+        Err(error) => {
+            routes.metrics.reload_failed();
+            tracing::error!(%file, error, "the policy was not reloaded; the one before stays in force");
+        }
+    }
+    result
+}
+
+async fn try_reload(routes: &Routes) -> Result<(), String> {
+    let file = routes.policy_file.clone();
+    let read = tokio::task::spawn_blocking(move || Policy::load(&file).map_err(|errors| errors.to_string()));
+    let policy = read.await.map_err(|error| error.to_string())??;
+    let (reply, answer) = oneshot::channel();
+    routes
+        .orders
+        .try_send(Order::Reload(Box::new(policy), reply))
+        .map_err(|_| "too much to do at the moment: try again".to_owned())?;
+    answer.await.map_err(|_| "shutting down".to_owned())?
+}

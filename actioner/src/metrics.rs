@@ -1,0 +1,322 @@
+//! What Prometheus is told. No address is ever a label here: addresses are in the audit log.
+
+use crate::plan::{Decision, Plan};
+use crate::refusal::Refusal;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+/// A gauge that holds a fraction.
+type Fraction = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Code {
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleOutcome {
+    rule: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleResult {
+    rule: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Rule {
+    rule: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Window {
+    window: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
+}
+
+/// The rule label of alerts that no rule matched.
+const NO_RULE: &str = "none";
+
+/// Every counter and gauge of this program. Cheap to clone: the values are shared.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    webhooks: Family<Code, Counter>,
+    alerts: Family<RuleOutcome, Counter>,
+    refusals: Family<Reason, Counter>,
+    bans: Family<RuleResult, Counter>,
+    unbans: Family<Cause, Counter>,
+    deleted: Family<Rule, Counter>,
+    clipped: Counter,
+    sockets: Counter,
+    truncated: Counter,
+    audit_errors: Counter,
+    active: Gauge,
+    enforced: Gauge,
+    enforcing: Gauge,
+    budget: Family<Window, Fraction>,
+    reload_ok: Gauge,
+    reload_at: Fraction,
+    took: Family<Action, Histogram, fn() -> Histogram>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+/// A stage of an action, as the histogram's label names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The dump that evidence is read from.
+    Survey,
+    /// Bans written and read back.
+    Ban,
+    /// Sockets destroyed and entries deleted.
+    Delete,
+    /// From the alert's arrival to the answer.
+    Total,
+}
+
+impl Stage {
+    const ALL: [Stage; 4] = [Stage::Survey, Stage::Ban, Stage::Delete, Stage::Total];
+
+    fn word(self) -> &'static str {
+        match self {
+            Stage::Survey => "survey",
+            Stage::Ban => "ban",
+            Stage::Delete => "delete",
+            Stage::Total => "total",
+        }
+    }
+}
+
+impl Metrics {
+    /// All at zero, those with known labels included: an empty family prints nothing.
+    pub fn new(rules: impl Iterator<Item = String>) -> Metrics {
+        let metrics = Metrics {
+            webhooks: Family::default(),
+            alerts: Family::default(),
+            refusals: Family::default(),
+            bans: Family::default(),
+            unbans: Family::default(),
+            deleted: Family::default(),
+            clipped: Counter::default(),
+            sockets: Counter::default(),
+            truncated: Counter::default(),
+            audit_errors: Counter::default(),
+            active: Gauge::default(),
+            enforced: Gauge::default(),
+            enforcing: Gauge::default(),
+            budget: Family::default(),
+            reload_ok: Gauge::default(),
+            reload_at: Fraction::default(),
+            took: Family::new_with_constructor(seconds),
+        };
+        for reason in Refusal::REASONS {
+            drop(metrics.refusals.get_or_create(&Reason { reason }));
+        }
+        for code in [200, 400, 413, 503] {
+            drop(metrics.webhooks.get_or_create(&Code { code }));
+        }
+        drop(metrics.unbans.get_or_create(&Cause { cause: "expired" }));
+        for stage in Stage::ALL {
+            drop(metrics.took.get_or_create(&Action { action: stage.word() }));
+        }
+        drop(metrics.alerts.get_or_create(&RuleOutcome { rule: NO_RULE.to_owned(), outcome: "refused" }));
+        metrics.know(rules);
+        metrics
+    }
+
+    /// Shows the zeros of these rules.
+    pub fn know(&self, rules: impl Iterator<Item = String>) {
+        for rule in rules {
+            for outcome in ["banned", "dry_run", "already_banned", "refused", "resolved"] {
+                drop(self.alerts.get_or_create(&RuleOutcome { rule: rule.clone(), outcome }));
+            }
+            for result in ["enforced", "dry_run", "failed"] {
+                drop(self.bans.get_or_create(&RuleResult { rule: rule.clone(), result }));
+            }
+            drop(self.deleted.get_or_create(&Rule { rule }));
+        }
+    }
+
+    /// A registry that shows all of it.
+    pub fn registry(&self, table_id: &str, version: &'static str) -> Registry {
+        let mut registry = Registry::default();
+        let mut named =
+            |name: &str, help: &str, metric: Box<dyn Shown>| metric.show(&mut registry, name, help);
+        named("webhooks", "Webhooks answered, by HTTP status code", Box::new(self.webhooks.clone()));
+        named("alerts", "Alerts decided, by rule and outcome", Box::new(self.alerts.clone()));
+        named("refusals", "Sources and alerts not acted upon, by reason", Box::new(self.refusals.clone()));
+        named("bans", "Bans decided, by rule and result", Box::new(self.bans.clone()));
+        named("unbans", "Bans that ended, by cause", Box::new(self.unbans.clone()));
+        named("deleted_entries", "Conntrack entries deleted, by rule", Box::new(self.deleted.clone()));
+        named(
+            "clipped_deletions",
+            "Deletions cut short by limits.deletes_per_action",
+            Box::new(self.clipped.clone()),
+        );
+        named("destroyed_sockets", "Sockets of banned peers destroyed", Box::new(self.sockets.clone()));
+        named(
+            "truncated_alerts",
+            "Alerts that Alertmanager cut off (max_alerts)",
+            Box::new(self.truncated.clone()),
+        );
+        named("audit_errors", "Audit lines that could not be written", Box::new(self.audit_errors.clone()));
+        named("active_bans", "Bans that should be in force", Box::new(self.active.clone()));
+        named("enforced_bans", "Bans that the kernel's sets hold", Box::new(self.enforced.clone()));
+        named(
+            "enforcing",
+            "1 if any rule of the policy is enforced, 0 in dry run",
+            Box::new(self.enforcing.clone()),
+        );
+        named("budget_remaining", "Bans left in the budget, by window", Box::new(self.budget.clone()));
+        let reloaded = "1 if the last reading of the policy succeeded";
+        named("policy_last_reload_successful", reloaded, Box::new(self.reload_ok.clone()));
+        let reloaded_at = "When the policy in force was read, in seconds since 1970";
+        named("policy_last_reload_success_timestamp_seconds", reloaded_at, Box::new(self.reload_at.clone()));
+        named(
+            "action_duration_seconds",
+            "How long the stages of an action took",
+            Box::new(self.took.clone()),
+        );
+        let build = Info::new([("version", version)]);
+        registry.register("conntrack_actioner_build", "The version of this program", build);
+        let table = Info::new([("table_id", table_id.to_owned())]);
+        registry.register(
+            "nf_conntrack_table",
+            "Which table this is: a hash of boot id and network namespace",
+            table,
+        );
+        registry
+    }
+
+    /// A webhook was answered.
+    pub fn answered(&self, code: u16) {
+        self.webhooks.get_or_create(&Code { code }).inc();
+    }
+
+    /// Alertmanager left alerts out.
+    pub fn left_out(&self, alerts: u64) {
+        self.truncated.inc_by(alerts);
+    }
+
+    /// An alert was decided; `failed` are the bans that the kernel did not take.
+    pub fn decided(&self, plan: &Plan, failed: impl Fn(&Decision) -> bool) {
+        let rule = plan.rule.clone().unwrap_or_else(|| NO_RULE.to_owned());
+        for verdict in &plan.verdicts {
+            match &verdict.decision {
+                Decision::Refused(refusal) => {
+                    self.refusals.get_or_create(&Reason { reason: refusal.reason() }).inc();
+                }
+                Decision::Ban(_) => {
+                    let result = match (plan.enforce, failed(&verdict.decision)) {
+                        (false, _) => "dry_run",
+                        (true, true) => "failed",
+                        (true, false) => "enforced",
+                    };
+                    self.bans.get_or_create(&RuleResult { rule: rule.clone(), result }).inc();
+                }
+                Decision::AlreadyBanned { .. } | Decision::Resolved => {}
+            }
+        }
+        self.alerts.get_or_create(&RuleOutcome { rule, outcome: outcome(plan) }).inc();
+    }
+
+    /// Entries were deleted for a rule.
+    pub fn deleted(&self, rule: &str, entries: u64) {
+        self.deleted.get_or_create(&Rule { rule: rule.to_owned() }).inc_by(entries);
+    }
+
+    /// Deletions were clipped, sockets destroyed.
+    pub fn removed(&self, clipped: u64, sockets: u64) {
+        self.clipped.inc_by(clipped);
+        self.sockets.inc_by(sockets);
+    }
+
+    /// An audit line was lost.
+    pub fn audit_failed(&self) {
+        self.audit_errors.inc();
+    }
+
+    /// Bans ended by themselves.
+    pub fn expired(&self, bans: usize) {
+        self.unbans.get_or_create(&Cause { cause: "expired" }).inc_by(bans as u64);
+    }
+
+    /// How many bans should be in force, and how many the kernel holds.
+    pub fn set_bans(&self, active: usize, enforced: usize) {
+        self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
+        self.enforced.set(i64::try_from(enforced).unwrap_or(i64::MAX));
+    }
+
+    /// What is left of the budget.
+    pub fn set_budget(&self, [minute, hour]: [f64; 2]) {
+        self.budget.get_or_create(&Window { window: "minute" }).set(minute.floor());
+        self.budget.get_or_create(&Window { window: "hour" }).set(hour.floor());
+    }
+
+    /// A policy came into force.
+    pub fn policy_in_force(&self, enforcing: bool, at: SystemTime) {
+        self.enforcing.set(i64::from(enforcing));
+        self.reload_ok.set(1);
+        self.reload_at.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// A policy could not be read; the one before stays.
+    pub fn reload_failed(&self) {
+        self.reload_ok.set(0);
+    }
+
+    /// A stage took so long.
+    pub fn took(&self, stage: Stage, time: Duration) {
+        self.took.get_or_create(&Action { action: stage.word() }).observe(time.as_secs_f64());
+    }
+}
+
+/// The one word for an alert with several verdicts: what was done goes before what was not.
+fn outcome(plan: &Plan) -> &'static str {
+    let has = |wanted: fn(&Decision) -> bool| plan.verdicts.iter().any(|verdict| wanted(&verdict.decision));
+    if has(|decision| matches!(decision, Decision::Ban(_))) {
+        if plan.enforce { "banned" } else { "dry_run" }
+    } else if has(|decision| matches!(decision, Decision::AlreadyBanned { .. })) {
+        "already_banned"
+    } else if has(|decision| matches!(decision, Decision::Resolved)) {
+        "resolved"
+    } else {
+        "refused"
+    }
+}
+
+/// Registration with the program's prefix, over the different kinds of metrics.
+trait Shown {
+    fn show(self: Box<Self>, registry: &mut Registry, name: &str, help: &str);
+}
+
+impl<M: prometheus_client::registry::Metric> Shown for M {
+    fn show(self: Box<Self>, registry: &mut Registry, name: &str, help: &str) {
+        registry.register(format!("conntrack_actioner_{name}"), help, *self);
+    }
+}

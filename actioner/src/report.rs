@@ -1,0 +1,66 @@
+//! Decisions in the program's log, for the one who reads along: one line each, repeats at debug level.
+
+use crate::alert::Alert;
+use crate::enforce::{Banned, Outcome};
+use crate::plan::{Decision, Plan};
+use std::net::IpAddr;
+
+/// Logs each verdict of a plan.
+pub fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
+    let rule = plan.rule.as_deref().unwrap_or("-");
+    let (name, origin) = (alert.name(), alert.origin.as_str());
+    for verdict in &plan.verdicts {
+        let source = verdict.source.map_or_else(|| "-".to_owned(), |source: IpAddr| source.to_string());
+        let entries = verdict.evidence.map(|evidence| evidence.entries);
+        match &verdict.decision {
+            Decision::Ban(ban) if !plan.enforce => {
+                let lasts = humantime::format_duration(ban.lasts).to_string();
+                tracing::info!(source, rule, alert = name, origin, entries, lasts, "would ban (dry run)");
+            }
+            Decision::Ban(ban) => match outcome.ban(&ban.net) {
+                Some(Banned::InForce { .. }) => {
+                    let lasts = humantime::format_duration(ban.lasts).to_string();
+                    let deleted = removed(outcome, &ban.net);
+                    let net = ban.net.to_string();
+                    tracing::info!(
+                        source,
+                        net,
+                        rule,
+                        alert = name,
+                        origin,
+                        entries,
+                        lasts,
+                        deleted,
+                        "banned"
+                    );
+                }
+                Some(Banned::Failed(error)) => {
+                    tracing::error!(
+                        source,
+                        rule,
+                        alert = name,
+                        origin,
+                        error,
+                        "NOT banned: the kernel did not take it"
+                    );
+                }
+                None => tracing::error!(source, rule, alert = name, origin, "NOT banned: it was not tried"),
+            },
+            Decision::AlreadyBanned { .. } => {
+                tracing::debug!(source, rule, alert = name, origin, "already banned");
+            }
+            Decision::Resolved => {
+                tracing::debug!(rule, alert = name, origin, "resolved: bans end by themselves");
+            }
+            Decision::Refused(refusal) => {
+                let (reason, why) = (refusal.reason(), refusal.to_string());
+                tracing::info!(source, rule, alert = name, origin, entries, reason, why, "refused");
+            }
+        }
+    }
+}
+
+fn removed(outcome: &Outcome, net: &ipnet::IpNet) -> Option<u64> {
+    let removal = outcome.removal.as_ref()?.as_ref().ok()?;
+    Some(removal.by_net.get(net).copied().unwrap_or_default().matched)
+}

@@ -1,0 +1,191 @@
+//! The live table, read for a decision, and read again for a deletion. Dumps run on threads of their own at nice 10.
+
+use crate::evidence::TableFill;
+use conntrack::own::OwnAddresses;
+use conntrack::sockets::{Destroyed, Socket, Sockets};
+use conntrack::{Deleted, Dump, Error, Flow, FlowKeys, Pace, Summary, Table};
+use ipnet::IpNet;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::thread;
+
+/// Keys kept for a deletion take at most so much; what does not fit is deleted by another round.
+const KEYS: usize = 24 << 20;
+/// Rounds of one deletion: a source whose sockets could not be destroyed makes new entries while we delete.
+const ROUNDS: usize = 4;
+
+/// What one dump showed.
+#[derive(Debug)]
+pub struct Survey {
+    /// Entries by state and by source, this host's own set apart.
+    pub summary: Summary,
+    /// How full the table is, read after the dump, which reaps what had expired.
+    pub table: TableFill,
+    /// How the dump went.
+    pub dump: Dump,
+}
+
+/// Reads the whole table. One that changed its shape underneath is read once more.
+///
+/// # Errors
+/// The kernel did not show it.
+pub fn take(own: &OwnAddresses) -> Result<Survey, Error> {
+    on_dump_thread(|table| {
+        let mut read = || {
+            let mut summary = Summary::new();
+            let dump = table.visit(|flow| summary.add(flow))?;
+            Ok::<_, Error>((summary, dump))
+        };
+        let (mut summary, mut dump) = read()?;
+        if dump.interrupted {
+            (summary, dump) = read()?;
+        }
+        summary.set_local_apart(own);
+        Ok(Survey { summary, table: fill(table)?, dump })
+    })
+}
+
+/// How full the table is.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn fill(table: &mut Table) -> Result<TableFill, Error> {
+    let limits = table.limits()?;
+    // Kernels before 4.18 do not say it over ctnetlink.
+    let limit = limits.max.map_or_else(limit_from_procfs, u64::from);
+    Ok(TableFill { entries: u64::from(limits.entries), limit })
+}
+
+fn limit_from_procfs() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn on_dump_thread<T: Send>(work: impl FnOnce(&mut Table) -> Result<T, Error> + Send) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let dump = || work(&mut Table::open()?.at_pace(Pace::lower_this_thread()));
+        let thread = thread::Builder::new().name("dump".to_owned()).spawn_scoped(scope, dump);
+        let thread = thread.map_err(|source| Error::Open { asked: "a thread for the dump", source })?;
+        // A panic has aborted the process by now (run.rs): this join cannot fail.
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Networks, asked for each entry: hosts by hash, the few wider ones one by one.
+#[derive(Debug)]
+struct Networks {
+    hosts: HashSet<IpAddr>,
+    wider: Vec<IpNet>,
+}
+
+impl Networks {
+    fn of(nets: impl Iterator<Item = IpNet>) -> Networks {
+        let (hosts, wider): (Vec<IpNet>, _) = nets.partition(|net| net.prefix_len() == net.max_prefix_len());
+        Networks { hosts: hosts.iter().map(IpNet::addr).collect(), wider }
+    }
+
+    fn of_address(&self, address: IpAddr) -> Option<IpNet> {
+        let address = address.to_canonical();
+        if self.hosts.contains(&address) {
+            return Some(address.into());
+        }
+        self.wider.iter().find(|net| net.contains(&address)).copied()
+    }
+
+    fn of_flow(&self, flow: &Flow) -> Option<IpNet> {
+        [flow.original.src, flow.original.dst, flow.reply.src, flow.reply.dst]
+            .into_iter()
+            .find_map(|address| self.of_address(address))
+    }
+}
+
+/// What was removed for one banned network.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Entries found, and meant to be deleted.
+    pub matched: u64,
+    /// More were there than `limits.deletes_per_action` allows.
+    pub clipped: bool,
+}
+
+/// What a deletion did, over all its networks.
+#[derive(Debug, Default)]
+pub struct Removal {
+    /// By network.
+    pub by_net: HashMap<IpNet, Removed>,
+    /// What the kernel said, all rounds together.
+    pub deleted: Deleted,
+    /// The sockets of the networks' peers.
+    pub sockets: Destroyed,
+    /// Why sockets could not be destroyed, if they could not even be listed.
+    pub sockets_error: Option<String>,
+}
+
+/// Destroys the sockets whose peer is in `nets`, then deletes the entries that have one of them at either end: by their
+/// keys, from dumps made for it after the ban, so that nothing new can follow. Without the sockets' end the
+/// host's own keep-alives would put the entries back, turned round (DOMAIN.md, 3).
+///
+/// # Errors
+/// The table could not be read or changed.
+pub fn remove(nets: impl Iterator<Item = IpNet>, most: u64) -> Result<Removal, Error> {
+    let nets = Networks::of(nets);
+    on_dump_thread(|table| {
+        let mut removal = Removal::default();
+        for _ in 0..ROUNDS {
+            match destroy_sockets(&nets) {
+                Ok(destroyed) => removal.sockets = plus(removal.sockets, destroyed),
+                Err(error) => removal.sockets_error = Some(error.to_string()),
+            }
+            let keys = keys_of(table, &nets, most, &mut removal.by_net)?;
+            if keys.is_empty() {
+                break;
+            }
+            let deleted = table.delete(keys.iter())?;
+            removal.deleted.deleted += deleted.deleted;
+            removal.deleted.absent += deleted.absent;
+            removal.deleted.failed = removal.deleted.failed.or(deleted.failed);
+        }
+        Ok(removal)
+    })
+}
+
+fn keys_of(
+    table: &mut Table,
+    nets: &Networks,
+    most: u64,
+    by_net: &mut HashMap<IpNet, Removed>,
+) -> Result<FlowKeys, Error> {
+    let mut keys = FlowKeys::bounded(KEYS);
+    table.visit(|flow| {
+        if let Some(net) = nets.of_flow(flow) {
+            let removed = by_net.entry(net).or_default();
+            if removed.matched < most {
+                removed.matched += 1;
+                keys.push(flow.key());
+            } else {
+                removed.clipped = true;
+            }
+        }
+    })?;
+    Ok(keys)
+}
+
+fn destroy_sockets(nets: &Networks) -> Result<Destroyed, Error> {
+    let mut sockets = Sockets::open()?;
+    let mut found: Vec<Socket> = Vec::new();
+    sockets.visit(|socket| {
+        if nets.of_address(socket.peer.ip()).is_some() {
+            found.push(*socket);
+        }
+    })?;
+    sockets.destroy(&found)
+}
+
+fn plus(sum: Destroyed, more: Destroyed) -> Destroyed {
+    Destroyed {
+        destroyed: sum.destroyed + more.destroyed,
+        absent: sum.absent + more.absent,
+        unsupported: sum.unsupported || more.unsupported,
+        failed: sum.failed.or(more.failed),
+    }
+}

@@ -1,0 +1,38 @@
+//! `teardown`: what we put into the kernel is taken out, and nothing else.
+
+use crate::cli::Teardown;
+use crate::policy::Policy;
+use crate::run::configured_firewall;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// Removes our drop rules and sets. Says what was removed.
+///
+/// # Errors
+/// An actioner runs, or a rule that is not ours refers to a set; a sentence.
+pub fn teardown(flags: &Teardown) -> Result<String, String> {
+    if UnixStream::connect(&flags.admin_socket).is_ok() {
+        return Err(format!(
+            "an actioner answers on {}: stop it first, or it puts everything back",
+            flags.admin_socket.display()
+        ));
+    }
+    let policy = policy(&flags.policy_file)?;
+    let mut firewall = configured_firewall(&policy).map_err(|error| error.to_string())?;
+    let gone = firewall.teardown().map_err(|error| error.to_string())?;
+    if gone.rules == 0 && gone.sets.is_empty() {
+        return Ok(format!(
+            "nothing to remove: no set {0}-4 or {0}-6, and no rule of ours",
+            policy.firewall.set
+        ));
+    }
+    Ok(format!("removed {} drop rules and the sets {}", gone.rules, gone.sets.join(", ")))
+}
+
+/// The policy names the sets; where there is no policy, they have their default name.
+fn policy(file: &Path) -> Result<Policy, String> {
+    match file.try_exists() {
+        Ok(false) => Policy::parse("never_ban: []\n", Path::new(".")).map_err(|errors| errors.to_string()),
+        _ => Policy::load(file).map_err(|errors| errors.to_string()),
+    }
+}

@@ -1,0 +1,155 @@
+//! Alerts raised on this host, with no Prometheus: the same type as a webhook's, through the same rules.
+
+use crate::alert::{Alert, Origin};
+use crate::evidence::{Evidence, TableFill};
+use crate::host::Host;
+use crate::now::Now;
+use crate::policy::{Thresholds, Watch, WatchAlert};
+use conntrack::Summary;
+use conntrack::summary::Mark;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// Of one alert, at most so many sources are raised in one look: the largest.
+const MOST: usize = 1000;
+/// Under pressure a dump may take this part of the time, not more.
+const DUTY: u32 = 5;
+
+/// The cheap look: a kept-open `nf_conntrack_count`.
+#[derive(Debug)]
+pub struct Gauge {
+    count: File,
+    limit: File,
+}
+
+impl Gauge {
+    /// Opens the count and limit of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// The kernel has no connection tracking, or procfs does not show it.
+    pub fn open() -> io::Result<Gauge> {
+        let open = |name: &str| {
+            let path = format!("/proc/sys/net/netfilter/{name}");
+            File::open(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+        };
+        Ok(Gauge { count: open("nf_conntrack_count")?, limit: open("nf_conntrack_max")? })
+    }
+
+    /// How full the table is. Costs under two microseconds.
+    ///
+    /// # Errors
+    /// The files went away.
+    pub fn read(&self) -> io::Result<TableFill> {
+        Ok(TableFill { entries: number(&self.count)?, limit: number(&self.limit)? })
+    }
+}
+
+fn number(file: &File) -> io::Result<u64> {
+    let mut text = [0; 24];
+    let len = file.read_at(&mut text, 0)?;
+    let digits = std::str::from_utf8(&text[..len]).unwrap_or_default().trim();
+    digits.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{digits:?} is no number")))
+}
+
+/// When the watch looked last, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub struct LastDump {
+    /// On the boot clock.
+    pub at: Duration,
+    /// How long the dump took.
+    pub took: Duration,
+    /// Entries then.
+    pub entries: u64,
+}
+
+/// Whether the table is to be read now: at least every `every`; sooner when it is as full as an alert asks for, or grew by a
+/// tenth of its limit, but never for more than a fifth of the time.
+pub fn due(watch: &Watch, last: Option<LastDump>, fill: TableFill, now: Now) -> bool {
+    let Some(last) = last else { return true };
+    let since = now.boot.saturating_sub(last.at);
+    if since >= watch.every {
+        return true;
+    }
+    let asked = watch.alerts.iter().filter_map(|alert| alert.table.fill_percent);
+    let full_enough =
+        asked.fold(None, |least: Option<f64>, percent| Some(least.map_or(percent, |l| l.min(percent))));
+    let pressed = full_enough.is_some_and(|percent| fill.percent() >= percent);
+    let grown = fill.limit > 0 && fill.entries.saturating_sub(last.entries) * 10 >= fill.limit;
+    (pressed || grown) && since >= watch.interval.max(last.took * DUTY)
+}
+
+/// The alerts that the live table raises.
+pub fn raise(watch: &Watch, summary: &Summary, table: TableFill, host: &Host) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    for wanted in &watch.alerts {
+        if table.meets(&wanted.table).is_err() || all_sources(summary).meets(&wanted.host).is_err() {
+            continue;
+        }
+        if wanted.source.is_empty() {
+            alerts.push(alert(wanted, host, None));
+        } else {
+            let sources = sources_over(&wanted.source, summary);
+            alerts.extend(sources.into_iter().map(|source| alert(wanted, host, Some(source))));
+        }
+    }
+    alerts
+}
+
+fn all_sources(summary: &Summary) -> Evidence {
+    Evidence {
+        entries: summary.entries,
+        assured: summary.marked_in_all(Mark::Assured),
+        half_open: summary.half_open(),
+        socketless: None,
+    }
+}
+
+fn sources_over(thresholds: &Thresholds, summary: &Summary) -> Vec<IpAddr> {
+    let mut over: Vec<(u64, IpAddr)> = summary
+        .sources
+        .iter()
+        .map(|(source, counts)| (Evidence::from(counts), source))
+        .filter(|(evidence, _)| evidence.meets(thresholds).is_ok())
+        .map(|(evidence, source)| (evidence.rank(thresholds), source))
+        .collect();
+    over.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    over.truncate(MOST);
+    over.into_iter().map(|(_, source)| source.to_canonical()).collect()
+}
+
+fn alert(wanted: &WatchAlert, host: &Host, source: Option<IpAddr>) -> Alert {
+    let mut labels: BTreeMap<String, String> = wanted.labels.clone();
+    labels.insert("alertname".to_owned(), wanted.alert.clone());
+    labels.insert("table_id".to_owned(), host.table_id.clone());
+    labels.insert("instance".to_owned(), host.name.clone());
+    if let Some(source) = source {
+        labels.insert("source".to_owned(), source.to_string());
+    }
+    let fingerprint = fingerprint(&labels);
+    Alert {
+        labels,
+        annotations: BTreeMap::new(),
+        fingerprint,
+        starts_at: String::new(),
+        firing: true,
+        origin: Origin::Watch,
+        receiver: "watch".into(),
+        group_key: "watch".into(),
+    }
+}
+
+fn fingerprint(labels: &BTreeMap<String, String>) -> String {
+    let mut hash = Sha256::new();
+    for (name, value) in labels {
+        hash.update(name);
+        hash.update([0xff]);
+        hash.update(value);
+        hash.update([0xff]);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
