@@ -6,9 +6,13 @@
 
 mod client;
 mod error;
+#[cfg(feature = "libipset")]
+mod libipset;
 mod plan;
 mod reply;
 mod rule;
+#[cfg(feature = "libipset")]
+mod saved;
 mod sets;
 mod wire;
 
@@ -17,6 +21,8 @@ use std::time::Duration;
 pub use client::Client;
 pub use error::{BanError, FirewallError, KernelError};
 use ipnet::IpNet;
+#[cfg(feature = "libipset")]
+pub use libipset::{LibIpset, Library};
 pub use sets::{Ipset, SetFirewall};
 
 /// The longest timeout a set element can have, in seconds: 24.8 days. The kernel clamps what is longer

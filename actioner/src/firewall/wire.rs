@@ -168,8 +168,9 @@ pub(super) fn hash_size(max_elements: u32) -> u32 {
     (max_elements / 2).clamp(1024, 1 << 24).next_power_of_two()
 }
 
+/// An absent set is refused with `ENOENT`; without `NLM_F_EXCL` it would pass for destroyed (`flag_exist`, ip_set_core.c).
 pub(super) fn destroy(out: &mut Requests, sequence: u32, set: &str) {
-    message(out, Command::Destroy, NLM_F_ACK, sequence, set, |_| ());
+    message(out, Command::Destroy, NLM_F_ACK | NLM_F_EXCL, sequence, set, |_| ());
 }
 
 pub(super) fn list(out: &mut Requests, sequence: u32, set: &str, listing: Listing) {
@@ -217,10 +218,10 @@ fn elements<'a>(
             out.nest(attr::DATA, |out| {
                 out.nest(data::IP, |out| match net {
                     IpNet::V4(net) => {
-                        out.attribute(data::IPV4 | NLA_F_NET_BYTEORDER, &net.network().octets())
+                        out.attribute(data::IPV4 | NLA_F_NET_BYTEORDER, &net.network().octets());
                     }
                     IpNet::V6(net) => {
-                        out.attribute(data::IPV6 | NLA_F_NET_BYTEORDER, &net.network().octets())
+                        out.attribute(data::IPV6 | NLA_F_NET_BYTEORDER, &net.network().octets());
                     }
                 });
                 out.attribute(data::CIDR, &[net.prefix_len()]);
