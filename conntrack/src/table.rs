@@ -57,6 +57,12 @@ impl Table {
         self.pace.as_ref()
     }
 
+    /// Closes the table and gives its pace back, for the next table that the calling thread opens: after an error a dump may be
+    /// under way on the old one.
+    pub fn into_pace(self) -> Option<Pace> {
+        self.pace
+    }
+
     /// Shows every entry, IPv4 and IPv6, to `each`. Nothing is kept and nothing allocated per entry. The kernel walks its
     /// hash while we read, so an entry made or gone meanwhile may be seen or not.
     ///

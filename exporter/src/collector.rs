@@ -58,11 +58,6 @@ impl Collector {
 pub(crate) struct Collectors([bool; Collector::ALL.len()]);
 
 impl Collectors {
-    /// Every one.
-    pub(crate) const fn all() -> Collectors {
-        Collectors([true; Collector::ALL.len()])
-    }
-
     /// Whether it is among them.
     pub(crate) fn has(self, collector: Collector) -> bool {
         self.0[collector as usize]

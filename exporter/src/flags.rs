@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_documentation() {
         let flags = parse(&[]).unwrap();
-        assert_eq!(flags.collectors.0, Collectors::all());
+        assert_eq!(flags.collectors.0, Collector::ALL.into_iter().collect());
         let sources = flags.sources;
         assert_eq!((sources.top, sources.min_entries, sources.hold), (10, 50, Duration::from_secs(300)));
         assert_eq!((sources.prefix_ipv4, sources.prefix_ipv6), (24, 64));

@@ -35,7 +35,9 @@ impl Held {
                 .map(|(s, last)| (*last, *s))
                 .collect();
             oldest.sort_unstable();
-            oldest.iter().take(surplus).for_each(|(_, source)| drop(self.ranked.remove(source)));
+            for (_, source) in oldest.iter().take(surplus) {
+                self.ranked.remove(source);
+            }
         }
         let mut shown = top;
         for source in &shown {

@@ -1,10 +1,64 @@
 //! conntrack-exporter: tells Prometheus what the connection tracking table holds and who fills it.
+//!
+//! ```text
+//! GET /metrics → web → scrape → Table::visit(flow) → Summary (pure) → rank (pure) → encode → 200
+//! ```
+//!
+//! One thread, the collector, dumps the table and owns what is remembered from dump to dump. Scrapes that wait share its result.
 
+mod cheap;
 mod collector;
+mod dumper;
+mod dumps;
+mod exporter;
+mod exposition;
 mod flags;
+mod flows;
 mod hold;
+mod http;
+mod listing;
 mod prefixes;
+mod process;
 mod rank;
+#[cfg(test)]
+mod sample;
 mod scrape;
+mod snapshot;
+mod stat;
+mod sysctl;
+mod told;
+
+use std::rc::Rc;
 
 pub use flags::Flags;
+
+/// Why the exporter cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A `--web.*` flag that cannot be obeyed.
+    #[error(transparent)]
+    Flag(#[from] web::flags::FlagError),
+    /// An address that cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] web::BindError),
+    /// No thread for the collector.
+    #[error("cannot start the collector thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT. Errors: see [`StartError`]; a table that cannot be read is none.
+pub async fn run(flags: Flags) -> Result<(), StartError> {
+    flags.log.init();
+    let shutdown = web::shutdown::signal();
+    let server = web::Server::bind(&flags.web.listen(":10048")?, web::Limits::default())?;
+    let routes = Rc::new(http::Routes {
+        exporter: exporter::Exporter::start(&flags).map_err(StartError::Thread)?,
+        gate: web::Gate::new(flags.web.max_requests),
+        telemetry_path: flags.web.telemetry_path,
+    });
+    for address in server.addresses() {
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    }
+    server.serve(move |request| Rc::clone(&routes).answer(request), shutdown).await;
+    Ok(())
+}

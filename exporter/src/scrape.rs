@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn the_deadline_leaves_half_a_second() {
-        let patience = |timeout| read(&[], Some(timeout), Collectors::all()).unwrap().patience;
+        let patience =
+            |timeout| read(&[], Some(timeout), Collector::ALL.into_iter().collect()).unwrap().patience;
         assert_eq!(patience("10"), Some(Duration::from_millis(9500)));
         assert_eq!(patience("0.25"), Some(Duration::ZERO));
         for odd in ["", "abc", "0", "-1", "NaN", "inf", "1e300"] {

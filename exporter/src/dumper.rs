@@ -1,0 +1,128 @@
+//! The thread that dumps the table. It owns the table and what is remembered from dump to dump.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use conntrack::own::OwnAddresses;
+use conntrack::{Dump, Error, Pace, REASONS, Summary, Table};
+
+use crate::flows::{Flows, Seen};
+use crate::hold::Held;
+use crate::listing::{Choice, Listing};
+use crate::snapshot::Snapshot;
+
+/// What went wrong with dumps since the program began; written by the thread, read by scrapes.
+#[derive(Debug, Default)]
+pub(crate) struct Mishaps {
+    errors: [AtomicU64; REASONS.len()],
+    raise_refused: AtomicBool,
+}
+
+impl Mishaps {
+    /// Dumps that failed or were not whole, in the order of [`REASONS`].
+    pub(crate) fn errors(&self) -> [u64; REASONS.len()] {
+        std::array::from_fn(|place| self.errors[place].load(Ordering::Relaxed))
+    }
+
+    /// Whether a starved dump was refused its old priority.
+    pub(crate) fn raise_refused(&self) -> bool {
+        self.raise_refused.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, reason: &str) {
+        let place = REASONS.iter().position(|known| *known == reason);
+        debug_assert!(place.is_some(), "{reason} is not in REASONS");
+        if let Some(place) = place {
+            self.errors[place].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Makes dumps. Belongs to one thread, whose priority it lowers.
+pub(crate) struct Dumper {
+    table: Option<Table>,
+    pace: Option<Pace>,
+    seen: Seen,
+    held: Held,
+    choice: Choice,
+    mishaps: Arc<Mishaps>,
+    malformed_told: bool,
+}
+
+impl Dumper {
+    /// For the calling thread, which must be one of its own.
+    pub(crate) fn on_this_thread(choice: Choice, held: Held, mishaps: Arc<Mishaps>) -> Dumper {
+        let pace = Some(Pace::lower_this_thread());
+        Dumper { table: None, pace, seen: Seen::default(), held, choice, mishaps, malformed_told: false }
+    }
+
+    /// Dumps the table once.
+    ///
+    /// A dump that the table's resizing interrupted is made again. If the second is interrupted too it is used: off by the few
+    /// entries that moved, it says more than nothing, and `conntrack_exporter_dump_errors_total` tells.
+    pub(crate) fn dump(&mut self) -> Result<Snapshot, Error> {
+        let result = self.visit().inspect_err(|error| {
+            self.mishaps.count(error.reason());
+            // Its answer may still be under way, and the next question would be refused with EBUSY.
+            self.pace = self.table.take().and_then(Table::into_pace).or_else(|| self.pace.take());
+        });
+        let (mut summary, dump) = result?;
+        let (ended, ended_at) = (Instant::now(), SystemTime::now());
+        let flows = Flows::of(&summary, &mut self.seen);
+        let sources = OwnAddresses::read().map_err(|error| error.to_string()).map(|own| {
+            summary.set_local_apart(&own);
+            Listing::of(&summary, &mut self.held, ended, &self.choice)
+        });
+        Ok(Snapshot {
+            flows,
+            sources,
+            ended,
+            ended_at,
+            dump_took: dump.elapsed,
+            took: dump.elapsed + ended.elapsed(),
+        })
+    }
+
+    fn visit(&mut self) -> Result<(Summary, Dump), Error> {
+        let first = self.visit_once()?;
+        if first.1.interrupted { self.visit_once() } else { Ok(first) }
+    }
+
+    fn visit_once(&mut self) -> Result<(Summary, Dump), Error> {
+        let table = match &mut self.table {
+            Some(table) => table,
+            closed => {
+                let table = Table::open()?;
+                closed.insert(match self.pace.take() {
+                    Some(pace) => table.at_pace(pace),
+                    None => table,
+                })
+            }
+        };
+        let mut summary = Summary::new();
+        let dump = table.visit(|flow| summary.add(flow))?;
+        let refused = table.pace().is_some_and(Pace::raise_refused);
+        if refused && !self.mishaps.raise_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "dumps get too little CPU at nice 10, and the kernel refuses to raise them again: set LimitNICE=+0 in the unit"
+            );
+        }
+        self.note(&dump);
+        Ok((summary, dump))
+    }
+
+    fn note(&mut self, dump: &Dump) {
+        if dump.interrupted {
+            self.mishaps.count("interrupted");
+            tracing::warn!("the table changed its size during a dump, so entries may be missing or double");
+        }
+        if let Some((count, first)) = dump.malformed {
+            self.mishaps.count("malformed");
+            if !self.malformed_told {
+                tracing::error!(count, %first, "entries that cannot be read are left out of every metric; told once");
+            }
+            self.malformed_told = true;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A scrape from wish to answer: what was asked for is read, what failed is told once.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use conntrack::identity::table_id;
+use tokio::task::spawn_blocking;
+
+use crate::cheap::{Cheap, Outcome};
+use crate::collector::{Collector, Collectors};
+use crate::dumper::Mishaps;
+use crate::dumps::{Dumps, Missing};
+use crate::exposition::Exposition;
+use crate::flags::Flags;
+use crate::hold::Held;
+use crate::listing::Choice;
+use crate::prefixes::Lengths;
+use crate::process;
+use crate::scrape::Scrape;
+use crate::snapshot::Snapshot;
+use crate::told::Told;
+
+/// Everything that lives from scrape to scrape.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    /// Those that no flag switched off.
+    pub(crate) enabled: Collectors,
+    procfs: PathBuf,
+    cheap: Arc<Mutex<Cheap>>,
+    dumps: Dumps,
+    mishaps: Arc<Mishaps>,
+    told: RefCell<Told>,
+    identity_told: Cell<bool>,
+}
+
+impl Exporter {
+    /// Starts the collector thread. Errors: the system has no thread to give.
+    pub(crate) fn start(flags: &Flags) -> std::io::Result<Exporter> {
+        let sources = &flags.sources;
+        let lengths = Lengths { ipv4: sources.prefix_ipv4, ipv6: sources.prefix_ipv6 };
+        let choice = Choice { top: sources.top as usize, min_entries: sources.min_entries, lengths };
+        let mishaps = Arc::new(Mishaps::default());
+        let held = Held::new(sources.hold, choice.top);
+        Ok(Exporter {
+            enabled: flags.collectors.0,
+            procfs: flags.procfs.clone(),
+            cheap: Arc::new(Mutex::new(Cheap::below(&flags.procfs))),
+            dumps: Dumps::start(choice, held, flags.max_age, Arc::clone(&mishaps))?,
+            mishaps,
+            told: RefCell::default(),
+            identity_told: Cell::new(false),
+        })
+    }
+
+    /// Reads all that `scrape` asks for, the dump first: it removes expired entries, which the count would show.
+    pub(crate) async fn gather(&self, scrape: Scrape) -> Exposition {
+        let started = Instant::now();
+        let dump = match scrape.collectors.need_dump() {
+            true => Some(self.dumps.get(scrape.patience).await),
+            false => None,
+        };
+        let waited = started.elapsed();
+        let (cheap, procfs) = (Arc::clone(&self.cheap), self.procfs.clone());
+        let read = move || {
+            let mut cheap = cheap.lock().unwrap_or_else(PoisonError::into_inner);
+            (cheap.read(scrape.collectors), process::read(&procfs), table_id())
+        };
+        let (readings, process, table_id) = spawn_blocking(read).await.expect("reading does not panic");
+
+        let mut outcomes = readings.outcomes.clone();
+        let wanted = scrape.collectors.iter().filter(|collector| collector.needs_dump());
+        outcomes.extend(
+            wanted.zip(dump.iter().cycle()).map(|(collector, dump)| of_dump(collector, dump, waited)),
+        );
+        self.tell(&outcomes);
+        if let (Err(error), false) = (&table_id, self.identity_told.get()) {
+            tracing::error!(%error, "nf_conntrack_table_info is missing: alerts cannot say which table they are about");
+            self.identity_told.set(true);
+        }
+        let worked = |collector| {
+            outcomes.iter().any(|outcome| outcome.collector == collector && outcome.result.is_ok())
+        };
+        let (flows, sources) = (worked(Collector::Flows), worked(Collector::Sources));
+        let dump = dump.and_then(Result::ok).filter(|_| flows || sources);
+        Exposition {
+            readings,
+            flows,
+            sources,
+            dump,
+            outcomes,
+            table_id: table_id.ok(),
+            process: process.ok(),
+            dump_errors: self.mishaps.errors(),
+            raise_refused: self.mishaps.raise_refused(),
+        }
+    }
+
+    fn tell(&self, outcomes: &[Outcome]) {
+        let mut told = self.told.borrow_mut();
+        for outcome in outcomes {
+            match &outcome.result {
+                Ok(()) => told.succeeded(outcome.collector),
+                Err(reason) => told.failed(outcome.collector, reason),
+            }
+        }
+    }
+}
+
+/// How a collector that needs a dump fared with it.
+fn of_dump(collector: Collector, dump: &Result<Arc<Snapshot>, Missing>, waited: Duration) -> Outcome {
+    let (result, took) = match dump {
+        Err(missing) => (Err(missing.to_string()), waited),
+        Ok(snapshot) if collector == Collector::Flows => (Ok(()), snapshot.dump_took),
+        Ok(snapshot) => (snapshot.sources.as_ref().map(drop).map_err(String::clone), snapshot.took),
+    };
+    Outcome { collector, result, took }
+}

@@ -1,0 +1,23 @@
+//! What one dump gives to the scrapes that share it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::flows::Flows;
+use crate::listing::Listing;
+
+/// The result of one dump. The summary it was made from is gone: nothing here grows with the table.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// For the collector `flows`.
+    pub(crate) flows: Flows,
+    /// For the collector `sources`; or why this host's own addresses are not known, without which no source can be shown.
+    pub(crate) sources: Result<Listing, String>,
+    /// When the dump ended.
+    pub(crate) ended: Instant,
+    /// The same for people.
+    pub(crate) ended_at: SystemTime,
+    /// What the dump took.
+    pub(crate) dump_took: Duration,
+    /// What the dump and the ranking of the sources took.
+    pub(crate) took: Duration,
+}
