@@ -6,7 +6,7 @@ use crate::plan::{Decision, Plan};
 use std::net::IpAddr;
 
 /// Logs each verdict of a plan.
-pub fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
+pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
     let rule = plan.rule.as_deref().unwrap_or("-");
     let (name, origin) = (alert.name(), alert.origin.as_str());
     for verdict in &plan.verdicts {
