@@ -75,7 +75,8 @@ pub fn parse(bytes: &[u8], origin: Origin) -> Result<Notification, WebhookError>
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(WebhookError::Empty);
     }
-    let message: body::Message = serde_json::from_slice(bytes).map_err(|error| explain(&error, bytes))?;
+    let body::Object::<body::Message>(message) =
+        serde_json::from_slice(bytes).map_err(|error| explain(&error, bytes))?;
     check_version(message.version.as_deref())?;
     let receiver: Arc<str> = message.receiver.into();
     let group_key: Arc<str> = message.group_key.into();

@@ -74,6 +74,8 @@ fn wrong_types_say_what_belongs_there() {
     let alerts = |alerts: &str| refusal(&good(alerts));
     let cases = [
         (refusal("[]"), "expected Alertmanager's message, an object"),
+        (refusal(r#"["4","r","k","u",0,[]]"#), "expected Alertmanager's message, an object"),
+        (alerts(r#"[["firing",{"a":"b"}]]"#), "expected an alert, an object"),
         (refusal("null"), "expected Alertmanager's message, an object"),
         (refusal(r#"{"version":4}"#), "invalid type: integer `4`, expected a string"),
         (alerts("{}"), "expected a list of alerts"),

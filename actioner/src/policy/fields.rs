@@ -138,7 +138,8 @@ fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     }
     let folded = word.to_lowercase().replace('-', "_");
     let reach = if folded.len() <= 4 { 1 } else { 2 };
-    let near = known.iter().map(|known| (distance(&folded, known), *known)).min()?;
+    let alike = known.iter().filter(|known| known.len().abs_diff(folded.len()) <= reach);
+    let near = alike.map(|known| (distance(&folded, known), *known)).min()?;
     (near.0 <= reach).then_some(near.1)
 }
 

@@ -6,8 +6,10 @@ use thiserror::Error;
 
 /// More than this many problems are counted, not listed: the file is then most likely no policy at all.
 const LISTED: usize = 100;
-/// A source line is shown up to this many characters.
-const EXCERPT: usize = 160;
+/// Of a longer line only so many characters are shown, around the offending words.
+const EXCERPT: usize = 120;
+/// So many of them before the offending words.
+const BEFORE: usize = 60;
 
 /// Where something stands in a file. Line 0: the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +38,25 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     line: String,
+    /// Characters of `line` before the offending words.
+    indent: usize,
     width: usize,
+}
+
+impl Excerpt {
+    fn new(line: &str, place: Place) -> Self {
+        let before = place.column.saturating_sub(1);
+        let skipped =
+            if before + place.width.min(BEFORE) <= EXCERPT { 0 } else { before.saturating_sub(BEFORE) };
+        let mut shown: String = if skipped > 0 { "…".to_owned() } else { String::new() };
+        let indent = before - skipped + shown.chars().count();
+        let mut rest = line.chars().skip(skipped).map(visible);
+        shown.extend(rest.by_ref().take(EXCERPT));
+        if rest.next().is_some() {
+            shown.push('…');
+        }
+        Self { line: shown, indent, width: place.width }
+    }
 }
 
 /// `FILE:LINE:COLUMN: message`.
@@ -57,8 +77,8 @@ impl Problem {
         let margin = " ".repeat(number.len());
         // Tabs are kept in the margin, so that the carets stand below the words whatever a tab's width.
         let indent: String =
-            excerpt.line.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = excerpt.line.chars().count().saturating_sub(self.column - 1).max(1);
+            excerpt.line.chars().take(excerpt.indent).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let room = excerpt.line.chars().count().saturating_sub(excerpt.indent).max(1);
         let carets = "^".repeat(excerpt.width.clamp(1, room));
         format!("{self}\n {number} | {}\n {margin} | {indent}{carets}", excerpt.line)
     }
@@ -111,33 +131,36 @@ impl fmt::Display for PolicyErrors {
 pub(super) struct Log<'t> {
     file: String,
     lines: Vec<&'t str>,
+    /// At most [`LISTED`].
     errors: Vec<Problem>,
+    /// How many more there were: a hostile file must not cost more than its reading.
+    unlisted: usize,
     warnings: Vec<Problem>,
 }
 
 impl<'t> Log<'t> {
     pub(super) fn new(file: &str, text: &'t str) -> Self {
-        Self {
-            file: file.to_owned(),
-            lines: text.lines().collect(),
-            errors: Vec::new(),
-            warnings: Vec::new(),
-        }
+        let lines = text.lines().collect();
+        Self { file: file.to_owned(), lines, errors: Vec::new(), unlisted: 0, warnings: Vec::new() }
     }
 
     pub(super) fn error(&mut self, place: Place, message: impl Into<String>) {
-        let problem = self.problem(place, message.into());
-        self.errors.push(problem);
+        if self.errors.len() == LISTED {
+            self.unlisted += 1;
+        } else {
+            self.errors.push(self.problem(place, message.into()));
+        }
     }
 
     pub(super) fn warn(&mut self, place: Place, message: impl Into<String>) {
-        let problem = self.problem(place, message.into());
-        self.warnings.push(problem);
+        if self.warnings.len() < LISTED {
+            self.warnings.push(self.problem(place, message.into()));
+        }
     }
 
     /// How many errors there are: to tell whether a part was read without any.
     pub(super) fn errors(&self) -> usize {
-        self.errors.len()
+        self.errors.len() + self.unlisted
     }
 
     /// `FILE:LINE`.
@@ -147,10 +170,7 @@ impl<'t> Log<'t> {
 
     fn problem(&self, place: Place, message: String) -> Problem {
         let line = place.line.checked_sub(1).and_then(|index| self.lines.get(index));
-        let excerpt = line.map(|line| Excerpt {
-            line: line.chars().take(EXCERPT.max(place.column + 20)).map(visible).collect(),
-            width: place.width,
-        });
+        let excerpt = line.map(|line| Excerpt::new(line, place));
         Problem { file: self.file.clone(), line: place.line, column: place.column, message, excerpt }
     }
 }
@@ -164,6 +184,7 @@ fn visible(c: char) -> char {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     errors: Vec<Problem>,
+    unlisted: usize,
     warnings: Vec<Problem>,
 }
 
@@ -173,12 +194,14 @@ impl Findings {
         log.errors.sort_by_key(|problem| (problem.line, problem.column));
         log.warnings.sort_by_key(|problem| (problem.line, problem.column));
         self.errors.append(&mut log.errors);
+        self.unlisted += log.unlisted;
         self.warnings.append(&mut log.warnings);
     }
 
     /// Adds another's behind these.
     pub(super) fn append(&mut self, mut other: Self) {
         self.errors.append(&mut other.errors);
+        self.unlisted += other.unlisted;
         self.warnings.append(&mut other.warnings);
     }
 
@@ -187,7 +210,7 @@ impl Findings {
         if self.errors.is_empty() {
             return Ok(self.warnings.iter().map(ToString::to_string).collect());
         }
-        let unlisted = self.errors.len().saturating_sub(LISTED);
+        let unlisted = self.unlisted + self.errors.len().saturating_sub(LISTED);
         self.errors.truncate(LISTED);
         Err(PolicyErrors { problems: self.errors, unlisted })
     }

@@ -74,7 +74,10 @@ pub(super) fn parse(text: &str, log: &mut Log<'_>) -> Option<Node> {
         }
     }
     if builder.root.is_none() {
-        log.error(Place::default(), "the file is empty: a policy needs at least `never_ban` and `rules`");
+        log.error(
+            Place::default(),
+            "the file is empty: a policy needs at least `never_ban`, and rules to do anything",
+        );
     }
     builder.root
 }

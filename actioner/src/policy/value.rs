@@ -35,17 +35,18 @@ impl<'n> Field<'n> {
 
     /// `true` or `false`: YAML 1.1's yes and no mean nothing here, for half of all readers take them for texts.
     pub(super) fn switch(&self, log: &mut Log<'_>) -> Option<bool> {
-        let word = self.plain().map(str::to_lowercase);
-        let write = match self.plain() {
+        let plain = self.plain();
+        match plain {
             Some("true") => return Some(true),
             Some("false") => return Some(false),
-            _ => match word.as_deref() {
-                Some("yes" | "y" | "on" | "true" | "1") => "true, written so",
-                Some("no" | "n" | "off" | "false" | "0") => "false, written so",
-                _ => "true or false, without quotes",
-            },
+            _ => {}
+        }
+        let meant = match plain.map(str::to_lowercase).as_deref() {
+            Some("yes" | "y" | "on" | "true" | "1") => " (write true)",
+            Some("no" | "n" | "off" | "false" | "0") => " (write false)",
+            _ => ", without quotes",
         };
-        self.expected(write, log);
+        self.expected(&format!("true or false{meant}"), log);
         None
     }
 

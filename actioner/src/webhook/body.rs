@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::foreign::shorten;
@@ -17,9 +19,43 @@ const MAX_NAME: usize = 1024;
 /// Bytes of a label's or annotation's value.
 const MAX_VALUE: usize = 64 * 1024;
 
+/// An object, and nothing else: serde's derived code would take a list for one as well, its items in the fields' order.
+pub(super) struct Object<T>(pub(super) T);
+
+/// What an object is called in "…, expected …".
+pub(super) trait Called {
+    const NAME: &'static str;
+}
+
+impl Called for Message {
+    const NAME: &'static str = "Alertmanager's message, an object";
+}
+
+impl Called for SentAlert {
+    const NAME: &'static str = "an alert, an object";
+}
+
+impl<'de, T: Deserialize<'de> + Called> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Called> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::NAME)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
 /// template.Data and webhook.Message of Alertmanager, as far as we read them. Doubled fields are errors.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "Alertmanager's message, an object")]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Message {
     pub(super) version: Option<String>,
     #[serde(default)]
@@ -40,7 +76,7 @@ pub(super) struct Head {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an alert, an object")]
+#[serde(rename_all = "camelCase")]
 pub(super) struct SentAlert {
     pub(super) status: Status,
     pub(super) labels: Labels,
@@ -98,7 +134,7 @@ impl<'de> Deserialize<'de> for Alerts {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Alerts, A::Error> {
                 let mut alerts = Vec::new();
-                while let Some(alert) = list.next_element()? {
+                while let Some(Object(alert)) = list.next_element()? {
                     if alerts.len() == MAX_ALERTS {
                         return Err(A::Error::custom(format_args!(
                             "more than {MAX_ALERTS} alerts in one message; group by source, or set max_alerts"

@@ -67,7 +67,7 @@ fn sections(mut fields: Fields<'_>, walk: &mut Walk<'_>, log: &mut Log<'_>) -> O
     let keep_reachable = fields.take("keep_reachable");
     let grace = fields.take("socketless_grace");
     let rule_files = fields.take("rule_files");
-    let rules = fields.require("rules", settings::WHY_RULES, log);
+    let rules = fields.take("rules");
     let place = fields.place();
     fields.close(log);
 

@@ -18,13 +18,15 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn rule(field: &Field<'_>, limits: &Limits, log: &mut Log<'_>) -> Option<(Place, Rule)> {
     let mut fields = field.fields(log)?;
     let name = fields.require("name", "metrics and audit lines call the rule by it", log);
-    let enforce = fields.take("enforce").and_then(|field| field.switch(log));
     let matched = fields.require("matchers", "say which alerts it is for, such as ['alertname=\"X\"']", log);
+    let enforce = fields.take("enforce").and_then(|field| field.switch(log));
+    let errors = log.errors();
     let sources = fields.take("sources");
     let required = fields.take("require");
     let actions = fields.require("actions", "say what is done, such as [ban: {for: 10m}]", log);
     let whole = Place { width: 1, ..fields.place() };
     fields.close(log);
+    let complete = log.errors() == errors;
 
     let place = name.as_ref().map_or(whole, Field::place);
     let name = name.and_then(|field| field.name(LONGEST_NAME, log)).unwrap_or_default().to_owned();
@@ -37,7 +39,7 @@ pub(super) fn rule(field: &Field<'_>, limits: &Limits, log: &mut Log<'_>) -> Opt
     let sources_known = sources_read.clone().unwrap_or(Sources::Label("source".to_owned()));
     let rule = Rule { name, enforce, matchers, sources: sources_known, require, ban, delete };
     // Parts that could not be read would be found missing: that would report one slip twice.
-    if log.errors() == errors {
+    if complete && log.errors() == errors {
         let places = Places {
             whole,
             sources: sources.as_ref().map_or(whole, Field::place),
@@ -81,13 +83,21 @@ fn nominated(field: &Field<'_>, log: &mut Log<'_>) -> Option<Sources> {
         return None;
     };
     let (label, top) = (fields.take("label"), fields.take("top"));
+    let errors = log.errors();
     fields.close(log);
+    if log.errors() > errors {
+        return None;
+    }
     match (label, top) {
         (Some(label), None) => Some(Sources::Label(label.text("a label's name", log)?.to_owned())),
         // More than the bans that may be in force at once are never worth nominating.
         (None, Some(top)) => Some(Sources::Top(top.number(1..=65_536, log)?)),
-        _ => {
-            field.expected(SHAPE, log);
+        (Some(_), Some(_)) => {
+            log.error(field.place(), format!("`{}` holds both label and top: choose one", field.path));
+            None
+        }
+        (None, None) => {
+            log.error(field.place(), format!("`{}` must be {SHAPE}", field.path));
             None
         }
     }
@@ -104,10 +114,11 @@ fn actions_of(field: &Field<'_>, limits: &Limits, log: &mut Log<'_>) -> Actions 
     for item in field.filled("action", log).unwrap_or_default() {
         let Some(mut fields) = item.fields(log) else { continue };
         let (ban, delete) = (fields.take("ban"), fields.take("delete"));
-        if ban.is_none() && delete.is_none() {
+        let errors = log.errors();
+        fields.close(log);
+        if ban.is_none() && delete.is_none() && log.errors() == errors {
             log.error(item.place(), format!("`{}` must hold an action, ban or delete", item.path));
         }
-        fields.close(log);
         if let Some(field) = ban {
             once("ban", actions.ban.is_some(), &field, log);
             actions.ban = ban_of(&field, limits, log).map(|ban| (field.place(), ban)).or(actions.ban);

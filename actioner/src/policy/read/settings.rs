@@ -10,7 +10,6 @@ use super::{Walk, networks, rule};
 
 pub(super) const WHY_NEVER_BAN: &str = "say who must never be banned, lest a slip locks you out, such as \
     never_ban: [private, 192.0.2.10]; who really means nobody writes never_ban: []";
-pub(super) const WHY_RULES: &str = "write what is to be done, or rules: [] for nothing at all";
 
 /// The name ipset gives a set is at most 31 characters (IPSET_MAXNAMELEN less its end), of which `-4` takes two.
 const LONGEST_SET: usize = 29;
