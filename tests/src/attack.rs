@@ -151,8 +151,9 @@ pub fn slow_fill(
 ) -> Result<Attack> {
     swallow_goodbyes(namespace)?;
     Attack::start(namespace, "slow fill", pace, move |number| {
-        let stream = connect_from(sources[number % sources.len()], target)?;
-        // With nothing to linger for, closing leaves no orphan socket that repeats its FIN.
+        let stream = connect_from(SocketAddr::new(sources[number % sources.len()], next_port()), target)?;
+        // No orphan socket is left to answer the server's repeated SYN-ACK: such an answer ends the deferral, and the
+        // server would accept the connection after all.
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
         Ok(())
     })
@@ -166,7 +167,7 @@ pub fn slow_fill(
 pub fn hoard(namespace: &Namespace, sources: Vec<IpAddr>, target: SocketAddr, pace: Pace) -> Result<Attack> {
     swallow_goodbyes(namespace)?;
     Attack::start(namespace, "hoarder", pace, move |number| {
-        let mut stream = connect_from(sources[number % sources.len()], target)?;
+        let mut stream = connect_from(SocketAddr::new(sources[number % sources.len()], next_port()), target)?;
         io::Write::write_all(&mut stream, b"mine\n")?;
         Ok(stream)
     })
@@ -190,19 +191,26 @@ pub fn swallow_goodbyes(namespace: &Namespace) -> Result<()> {
     )
 }
 
+/// Below the kernel's own choices, and none twice in 22,000: a SYN with the ports of a request that is still in SYN_RECV
+/// gets no SYN-ACK (RFC 793: an ACK instead), and one with the ports of a dead slot revives it.
+fn next_port() -> u16 {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    10_000 + (NEXT.fetch_add(1, Ordering::Relaxed) % 22_000) as u16
+}
+
 /// A non-blocking TCP socket bound to `source`, on its way to `target`.
-pub(crate) fn connecting(source: IpAddr, target: SocketAddr) -> io::Result<std::os::fd::OwnedFd> {
+pub(crate) fn connecting(source: SocketAddr, target: SocketAddr) -> io::Result<std::os::fd::OwnedFd> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    rustix::net::bind(&socket, &source)?;
     match rustix::net::connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
     }
 }
 
-fn connect_from(source: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+fn connect_from(source: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
     let socket = connecting(source, target)?;
     let patience = rustix::event::Timespec::try_from(PATIENCE).expect("a second and a half fits");
     if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&patience))? == 0 {

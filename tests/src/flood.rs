@@ -31,7 +31,7 @@ pub fn syn_flood(namespace: &Namespace, sources: IpNet, target: SocketAddr, pace
          }}\n"
     ))?;
     Attack::start(namespace, "SYN flood", pace, move |number| {
-        connecting(nth_host(sources, number), target).map(drop)
+        connecting(SocketAddr::new(nth_host(sources, number), 0), target).map(drop)
     })
 }
 

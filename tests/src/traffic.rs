@@ -121,9 +121,9 @@ fn tcp(scene: &Topology, peer: &Peer, family: Family, kept: &TcpListener) -> io:
     drop((ours, theirs));
 
     let own = peer.address(family);
-    drop(peer.namespace.run(|| connecting(own, server(81)))?);
+    drop(peer.namespace.run(|| connecting(SocketAddr::new(own, 0), server(81)))?);
     let target = SocketAddr::new(own, 82);
-    let from = scene.server_address(family);
+    let from = scene.server_socket(family, 0);
     drop(scene.server.run(|| connecting(from, target))?);
     Ok(vec![established.0, established.1, close_wait.0, close_wait.1])
 }
