@@ -155,6 +155,18 @@ pub enum BanError {
         /// As asked.
         net: IpNet,
     },
+    /// The kernel took it, and it ends too early.
+    #[error(
+        "{net} in set {set} ends in {remaining:?}, earlier than what was written: does another program change the set?"
+    )]
+    Shortened {
+        /// The set.
+        set: String,
+        /// As asked.
+        net: IpNet,
+        /// As read back.
+        remaining: Duration,
+    },
     /// The kernel said no.
     #[error("{net} is not banned: set {set}: {error}")]
     Kernel {

@@ -13,16 +13,34 @@ use super::{
     wire::{Existing, Write},
 };
 
-/// One prefix that shall be in a set.
+/// What an element of a set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Seconds(u32),
+    ForEver,
+    /// Packets from here pass.
+    Exception,
+}
+
+impl From<Held> for Stand {
+    fn from(held: Held) -> Self {
+        match held.timeout {
+            _ if held.nomatch => Stand::Exception,
+            Some(seconds) if seconds > 0 => Stand::Seconds(seconds),
+            _ => Stand::ForEver,
+        }
+    }
+}
+
+/// One prefix that shall be in a set. Small: a batch of 65,536 is visited in the order of the kernel's hash.
 #[derive(Debug)]
 struct Ask {
     net: IpNet,
     seconds: u32,
     /// As the set was before anything was written.
-    before: Option<Held>,
+    before: Option<Stand>,
     /// As it was read last.
-    now: Option<Held>,
-    refusal: Option<Refusal>,
+    now: Option<Stand>,
 }
 
 /// The bans asked of one set, each prefix once.
@@ -31,7 +49,10 @@ pub(super) struct Asks {
     set: String,
     asks: Vec<Ask>,
     index: HashMap<IpNet, usize, RandomState>,
-    reads: usize,
+    refusals: HashMap<usize, Refusal>,
+    readings: usize,
+    /// Seconds that an element written since the first reading may show less than was written.
+    late: u32,
 }
 
 /// What a set cannot hold, or would hold to no effect.
@@ -52,7 +73,9 @@ impl Asks {
             set,
             asks: Vec::with_capacity(room),
             index: HashMap::with_capacity_and_hasher(room, RandomState::default()),
-            reads: 0,
+            refusals: HashMap::new(),
+            readings: 0,
+            late: 0,
         }
     }
 
@@ -62,7 +85,7 @@ impl Asks {
         let number = *self.index.entry(net).or_insert(self.asks.len());
         match self.asks.get_mut(number) {
             Some(ask) => ask.seconds = ask.seconds.max(seconds),
-            None => self.asks.push(Ask { net, seconds, before: None, now: None, refusal: None }),
+            None => self.asks.push(Ask { net, seconds, before: None, now: None }),
         }
         number
     }
@@ -71,87 +94,159 @@ impl Asks {
         self.asks.is_empty()
     }
 
-    /// Begins a reading of the set.
-    pub(super) fn begin_reading(&mut self) {
-        self.reads += 1;
+    /// Begins a reading of the set, `since` the first one began.
+    pub(super) fn begin_reading(&mut self, since: Duration) {
+        self.late = if self.readings > 0 { lost(since) } else { 0 };
+        self.readings += 1;
         self.asks.iter_mut().for_each(|ask| ask.now = None);
     }
 
     /// An element of the set.
     pub(super) fn see(&mut self, held: Held) {
-        if let Some(ask) = self.index.get(&held.net).and_then(|number| self.asks.get_mut(*number)) {
-            ask.now = Some(held);
-            if self.reads == 1 {
-                ask.before = Some(held);
+        if let Some(number) = self.index.get(&held.net) {
+            let ask = &mut self.asks[*number];
+            ask.now = Some(held.into());
+            if self.readings == 1 {
+                ask.before = ask.now;
             }
         }
     }
 
-    /// What has to be written after a reading, `since` the first one began: those that are there and run out too
-    /// early, or those that are not there.
-    pub(super) fn outstanding(&self, existing: Existing, since: Duration) -> (Vec<usize>, Vec<Write>) {
-        let late = if self.reads > 1 { lost_since(since) } else { 0 };
+    /// What has to be written after a reading: those that are there and end too early, or those that are not there.
+    pub(super) fn outstanding(&self, existing: Existing) -> (Vec<usize>, Vec<Write>) {
         let wanted = |ask: &Ask| match (ask.now, existing) {
-            _ if ask.refusal.is_some() => false,
-            (Some(held), Existing::Overwrite) => {
-                !held.nomatch && !lasts(&held, ask.seconds.saturating_sub(late))
-            }
-            (now, Existing::Refuse) => now.is_none(),
+            (Some(stand), Existing::Overwrite) => ends_before(stand, self.wanted(ask)),
             (None, Existing::Overwrite) => false,
+            (now, Existing::Refuse) => now.is_none(),
         };
-        let of = |(number, ask): (usize, &Ask)| (number, Write { net: ask.net, seconds: ask.seconds });
-        self.asks.iter().enumerate().filter(|(_, ask)| wanted(ask)).map(of).unzip()
+        let asks = self.asks.iter().enumerate();
+        asks.filter(|(number, ask)| wanted(ask) && !self.refusals.contains_key(number))
+            .map(|(number, ask)| (number, Write { net: ask.net, seconds: ask.seconds }))
+            .unzip()
+    }
+
+    fn wanted(&self, ask: &Ask) -> u32 {
+        ask.seconds.saturating_sub(self.late)
     }
 
     /// The element cannot be written. One that somebody else added in the meantime is not refused: it is looked at again.
     pub(super) fn refused(&mut self, number: usize, refusal: Refusal) {
         if refusal != Refusal::Kernel(KernelError::Exist) {
-            self.asks[number].refusal = Some(refusal);
+            self.refusals.insert(number, refusal);
         }
     }
 
     /// None of them can be written.
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
-        self.asks.iter_mut().for_each(|ask| ask.refusal = Some(refusal.clone()));
+        self.refusals = (0..self.asks.len()).map(|number| (number, refusal.clone())).collect();
     }
 
     /// What came of a prefix, by the last reading.
     pub(super) fn outcome(&self, number: usize) -> Result<Enforced, BanError> {
-        let Ask { net, seconds, before, now, ref refusal } = self.asks[number];
-        let set = self.set.clone();
-        match (refusal, now) {
-            (Some(Refusal::Kernel(KernelError::HashFull)), _) => Err(BanError::SetFull { set, net }),
-            (Some(Refusal::Kernel(KernelError::NO_SUCH_SET)), _) => Err(BanError::SetMissing { set, net }),
-            (Some(Refusal::Kernel(error)), _) => Err(BanError::Kernel { set, net, error: *error }),
-            (Some(Refusal::Library(reason)), _) => {
-                Err(BanError::Library { set, net, reason: reason.clone() })
+        let ask = &self.asks[number];
+        let remaining = match (self.refusals.get(&number), ask.now) {
+            (Some(refusal), _) => return Err(self.refusal(ask.net, refusal)),
+            (None, None) => return Err(BanError::NotThere { set: self.set.clone(), net: ask.net }),
+            (None, Some(Stand::Exception)) => {
+                return Err(BanError::Excepted { set: self.set.clone(), net: ask.net });
             }
-            (None, None) => Err(BanError::NotThere { set, net }),
-            (None, Some(held)) if held.nomatch => Err(BanError::Excepted { set, net }),
-            (None, Some(held)) => Ok(Enforced {
-                remaining: held.remaining(),
-                change: match before {
-                    None => Change::Added,
-                    Some(before) if lasts(&before, seconds) => Change::Kept,
-                    Some(_) => Change::Extended,
-                },
-            }),
+            (None, Some(Stand::ForEver)) => None,
+            (None, Some(Stand::Seconds(left))) => {
+                let remaining = Duration::from_secs(left.into());
+                if left < self.wanted(ask) {
+                    return Err(BanError::Shortened { set: self.set.clone(), net: ask.net, remaining });
+                }
+                Some(remaining)
+            }
+        };
+        let change = match ask.before {
+            None => Change::Added,
+            Some(before) if ends_before(before, ask.seconds) => Change::Extended,
+            Some(_) => Change::Kept,
+        };
+        Ok(Enforced { remaining, change })
+    }
+
+    fn refusal(&self, net: IpNet, refusal: &Refusal) -> BanError {
+        let set = self.set.clone();
+        match refusal {
+            Refusal::Kernel(KernelError::HashFull) => BanError::SetFull { set, net },
+            Refusal::Kernel(KernelError::NO_SUCH_SET) => BanError::SetMissing { set, net },
+            Refusal::Kernel(error) => BanError::Kernel { set, net, error: *error },
+            Refusal::Library(reason) => BanError::Library { set, net, reason: reason.clone() },
         }
     }
 }
 
-impl Held {
-    /// `None`: for ever.
-    pub(super) fn remaining(&self) -> Option<Duration> {
-        self.timeout.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
-    }
+/// Permanent elements last, and exceptions are not ours to end.
+fn ends_before(stand: Stand, seconds: u32) -> bool {
+    matches!(stand, Stand::Seconds(left) if left < seconds)
 }
 
-fn lasts(held: &Held, seconds: u32) -> bool {
-    held.remaining().is_none_or(|remaining| remaining >= Duration::from_secs(seconds.into()))
-}
-
-/// Seconds that an element may have lost since it was written, and the one that the kernel cuts off in showing it.
-fn lost_since(since: Duration) -> u32 {
+/// What passed, and the part of a second that the kernel cuts off in showing an element's time.
+fn lost(since: Duration) -> u32 {
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX).saturating_add(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(seconds: u32) -> Asks {
+        let mut asks = Asks::new("g-4".to_owned(), 1);
+        assert_eq!(asks.push("192.0.2.1/32".parse().unwrap(), seconds), 0);
+        asks.begin_reading(Duration::ZERO);
+        asks
+    }
+
+    fn held(seconds: u32) -> Held {
+        Held { net: "192.0.2.1/32".parse().unwrap(), timeout: Some(seconds), nomatch: false }
+    }
+
+    fn to_write(asks: &Asks) -> [usize; 2] {
+        [Existing::Overwrite, Existing::Refuse].map(|existing| asks.outstanding(existing).0.len())
+    }
+
+    #[test]
+    fn only_what_ends_too_early_or_is_absent_is_written() {
+        assert_eq!(to_write(&asks(600)), [0, 1]);
+        for (there, overwritten) in [(599, 1), (600, 0), (601, 0), (0, 0)] {
+            let mut asks = asks(600);
+            asks.see(held(there));
+            assert_eq!(to_write(&asks), [overwritten, 0], "{there} s left");
+        }
+    }
+
+    #[test]
+    fn what_a_slow_machine_lost_since_the_write_is_not_written_again() {
+        let mut asks = asks(600);
+        asks.begin_reading(Duration::from_millis(3900));
+        asks.see(held(595));
+        assert_eq!(to_write(&asks), [0, 0]);
+        assert_eq!(asks.outcome(0).unwrap().change, Change::Added);
+        asks.see(held(594));
+        assert_eq!(to_write(&asks), [1, 0]);
+        let remaining = Duration::from_secs(594);
+        let net = held(0).net;
+        assert_eq!(asks.outcome(0), Err(BanError::Shortened { set: "g-4".to_owned(), net, remaining }));
+    }
+
+    #[test]
+    fn one_that_another_added_first_is_looked_at_again_and_extended() {
+        let mut asks = asks(600);
+        asks.refused(0, Refusal::Kernel(KernelError::Exist));
+        asks.begin_reading(Duration::ZERO);
+        asks.see(held(60));
+        assert_eq!(to_write(&asks), [1, 0]);
+    }
+
+    #[test]
+    fn what_was_accepted_and_is_gone_is_no_ban() {
+        let mut asks = asks(600);
+        asks.begin_reading(Duration::ZERO);
+        assert_eq!(asks.outcome(0), Err(BanError::NotThere { set: "g-4".to_owned(), net: held(0).net }));
+        asks.refused(0, Refusal::Kernel(KernelError::HashFull));
+        assert_eq!(to_write(&asks), [0, 0]);
+        assert_eq!(asks.outcome(0), Err(BanError::SetFull { set: "g-4".to_owned(), net: held(0).net }));
+    }
 }

@@ -1,5 +1,7 @@
 //! What the kernel answers to ipset's requests. Pure.
 
+use std::time::Duration;
+
 use conntrack::netlink::{Attribute, Attributes, Malformed, Message, NLMSG_DONE, NLMSG_ERROR};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -20,6 +22,13 @@ pub struct Held {
     pub(super) timeout: Option<u32>,
     /// An exception: packets from here pass.
     pub(super) nomatch: bool,
+}
+
+impl Held {
+    /// `None`: for ever.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.timeout.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
+    }
 }
 
 /// What a set is.

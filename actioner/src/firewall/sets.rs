@@ -120,7 +120,7 @@ impl<S: Sets> SetFirewall<S> {
     fn enforce(&mut self, set: &str, asks: &mut Asks) -> Result<(), FirewallError> {
         let started = Instant::now();
         for reading in 1.. {
-            asks.begin_reading();
+            asks.begin_reading(started.elapsed());
             if !self.sets.visit(set, &mut |held| asks.see(held))? {
                 asks.refuse_all(&Refusal::Kernel(KernelError::NO_SUCH_SET));
                 return Ok(());
@@ -128,7 +128,7 @@ impl<S: Sets> SetFirewall<S> {
             // What is there goes first: a full set still takes it.
             let mut wrote = false;
             for existing in [Existing::Overwrite, Existing::Refuse] {
-                let (numbers, writes) = asks.outstanding(existing, started.elapsed());
+                let (numbers, writes) = asks.outstanding(existing);
                 if writes.is_empty() || reading == READINGS {
                     continue;
                 }
