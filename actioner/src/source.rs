@@ -88,7 +88,7 @@ fn reason(text: &str) -> SourceError {
     {
         return SourceError::Port(shown);
     }
-    if looks_like_ipv4(text.rsplit(':').next().unwrap_or(text)) {
+    if without_leading_zeros(text).parse::<IpAddr>().is_ok() {
         return SourceError::LeadingZero(shown);
     }
     SourceError::NotAnAddress(shown)
@@ -100,12 +100,18 @@ fn looks_like_address(text: &str) -> bool {
 
 /// An IPv4 address, leading zeros forgiven.
 fn looks_like_ipv4(text: &str) -> bool {
-    let number = |part: &str| {
-        let digits = part.trim_start_matches('0');
-        if digits.is_empty() && !part.is_empty() { "0".to_owned() } else { digits.to_owned() }
+    without_leading_zeros(text).parse::<Ipv4Addr>().is_ok()
+}
+
+/// The numbers of an IPv4 address, alone or at the end of an IPv6 one, without their leading zeros.
+fn without_leading_zeros(text: &str) -> String {
+    let dotted = text.rfind(':').map_or(0, |colon| colon + 1);
+    let number = |part: &str| match part.trim_start_matches('0') {
+        "" if !part.is_empty() => "0".to_owned(),
+        digits => digits.to_owned(),
     };
-    let parts: Vec<String> = text.split('.').map(number).collect();
-    parts.join(".").parse::<Ipv4Addr>().is_ok()
+    let numbers: Vec<String> = text[dotted..].split('.').map(number).collect();
+    format!("{}{}", &text[..dotted], numbers.join("."))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ fn a_v4_mapped_address_is_the_v4_one() {
 fn each_refusal_has_its_reason() {
     use SourceError as E;
     type Made = fn(String) -> SourceError;
-    let cases: [(&str, Made); 31] = [
+    let cases: [(&str, Made); 34] = [
         (" 192.0.2.1", E::Whitespace),
         ("192.0.2.1 ", E::Whitespace),
         ("192.0.2.1\u{a0}", E::Whitespace),
@@ -61,6 +61,9 @@ fn each_refusal_has_its_reason() {
         ("0xc0000201", E::NotAnAddress),
         ("2001:db8:::1", E::NotAnAddress),
         ("example.org/24", E::NotAnAddress),
+        ("src:192.0.2.1", E::NotAnAddress),
+        ("http://192.0.2.1", E::NotAnAddress),
+        ("2001:db8:::0", E::NotAnAddress),
         ("１９２.0.2.1", E::NotAnAddress),
     ];
     for (text, reason) in cases {
