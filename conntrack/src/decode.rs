@@ -23,6 +23,7 @@ const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
+const CTA_SYNPROXY: u16 = 24;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_SCTP: u16 = 3;
 /// `CTA_PROTOINFO_TCP_STATE` and `CTA_PROTOINFO_SCTP_STATE`.
@@ -48,6 +49,7 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
     let mut timeout = None;
     let (mut id, mut mark) = (None, 0);
     let mut counters: [Option<Counters>; 2] = [None; 2];
+    let mut synproxy = false;
     for attribute in Attributes(attributes) {
         let attribute = attribute?;
         match attribute.kind {
@@ -69,6 +71,7 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
             CTA_ID => id = Some(attribute.be32()?),
             CTA_COUNTERS_ORIG => counters[0] = Some(count(attribute)?),
             CTA_COUNTERS_REPLY => counters[1] = Some(count(attribute)?),
+            CTA_SYNPROXY => synproxy = true,
             _ => {}
         }
     }
@@ -83,7 +86,7 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
         [Some(original), Some(reply)] => Some([original, reply]),
         _ => None,
     };
-    Ok(Some(Flow { family, original, reply, zone, status, state, timeout, id, mark, counters }))
+    Ok(Some(Flow { family, original, reply, zone, status, state, timeout, id, mark, counters, synproxy }))
 }
 
 #[inline]

@@ -176,6 +176,8 @@ pub struct Flow {
     pub mark: u32,
     /// Original and reply counters.
     pub counters: Option<[Counters; 2]>,
+    /// A SYNPROXY answered the handshake in the server's stead.
+    pub synproxy: bool,
 }
 
 impl Flow {

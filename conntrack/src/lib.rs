@@ -17,6 +17,7 @@ mod table;
 pub mod identity;
 pub mod netlink;
 pub mod own;
+pub mod socketless;
 pub mod sockets;
 pub mod summary;
 

@@ -60,6 +60,12 @@ pub enum Error {
         /// What was asked.
         asked: &'static str,
     },
+    /// `NLM_F_DUMP_INTR`: what was read changed meanwhile, so something may be missing.
+    #[error("{asked} changed while they were read: something may be missing")]
+    Interrupted {
+        /// What was asked.
+        asked: &'static str,
+    },
     /// No answer in ten seconds.
     #[error("the kernel gave no answer to {asked} in 10 s")]
     Silent {
@@ -99,6 +105,7 @@ impl Error {
             Error::Open { .. } => "open",
             Error::NotPermitted { .. } => "not_permitted",
             Error::Overrun { .. } => "overrun",
+            Error::Interrupted { .. } => "interrupted",
             Error::Silent { .. } => "silent",
             Error::Truncated { .. } => "truncated",
             Error::Refused { .. } => "refused",

@@ -25,5 +25,6 @@ pub(crate) fn flow(source: impl Into<IpAddr>, protocol: Protocol, state: State, 
         id: 1,
         mark: 0,
         counters: None,
+        synproxy: false,
     }
 }

@@ -156,6 +156,7 @@ mod tests {
             id: 1,
             mark: 0,
             counters: None,
+            synproxy: false,
         }
     }
 
