@@ -7,19 +7,15 @@ use conntrack::{
     netlink::{Malformed, Message, Messages, Requests},
 };
 use ipnet::IpNet;
-use rustix::io::Errno;
 
 use super::{
-    Family, FirewallError, KernelError,
+    Family, FirewallError, KernelError, batch,
     reply::{self, End, Header, Held},
     sets::{Refusal, Sets},
-    wire::{self, Command, Existing, Listing, MOST_ELEMENTS, Write},
+    wire::{self, Command, Existing, Listing, Write},
 };
 
-const ASKED: &str = "ipset";
-/// After so many elements in a row that found the set full, the rest is not tried: each costs a message, and the set is full.
-const FULL_ENOUGH: usize = 32;
-
+pub(super) const ASKED: &str = "ipset";
 /// The sets of the network namespace in which it was opened, over netlink.
 #[derive(Debug)]
 pub struct Client {
@@ -95,8 +91,7 @@ impl Client {
         }
     }
 
-    /// Sends `total` elements in as few messages as may be. A bad element keeps those after it in its message from being
-    /// looked at, so the next message begins behind it. Returns the bad ones.
+    /// Sends `total` elements in as few messages as may be, and returns the bad ones.
     fn batches(
         &mut self,
         command: Command,
@@ -104,44 +99,14 @@ impl Client {
         total: usize,
         encode: impl Fn(&mut Requests, u32, Range<usize>),
     ) -> Result<Vec<(usize, KernelError)>, FirewallError> {
-        let mut bad = Vec::new();
-        let (mut next, mut most, mut full) = (0, MOST_ELEMENTS, 0);
-        while next < total {
-            let range = next..total.min(next + most);
-            match self.exchange(|out, sequence| encode(out, sequence, range.clone()), |_| Ok(())) {
-                Ok(End::Ok) => (next, full) = (range.end, 0),
-                Ok(End::Refused { error, line: Some(line) }) => {
-                    let index = (line as usize).wrapping_sub(1);
-                    if !range.contains(&index) {
-                        let source = Malformed("an ipset error about an element that was not sent");
-                        let source = conntrack::Error::Malformed { asked: ASKED, source };
-                        return Err(FirewallError::Link {
-                            command: command.word(),
-                            set: set.to_owned(),
-                            source,
-                        });
-                    }
-                    bad.push((index, error));
-                    full = match error {
-                        KernelError::HashFull if index == next => full + 1,
-                        KernelError::HashFull => 1,
-                        _ => 0,
-                    };
-                    next = index + 1;
-                    if full == FULL_ENOUGH {
-                        bad.extend((next..total).map(|index| (index, KernelError::HashFull)));
-                        break;
-                    }
-                }
-                Ok(End::Refused { error, line: None }) => return Err(refused(command, set, error)),
-                // Sending the first half again does no harm: what was written is written again, or refused as existing.
-                Err(error) if range.len() > 1 && too_big(&error) => most = range.len() / 2,
-                Err(source) => {
-                    return Err(FirewallError::Link { command: command.word(), set: set.to_owned(), source });
-                }
+        let send =
+            |range: Range<usize>| self.exchange(|out, sequence| encode(out, sequence, range), |_| Ok(()));
+        batch::send_all(total, send).map_err(|error| match error {
+            batch::Error::Refused(error) => refused(command, set, error),
+            batch::Error::Link(source) => {
+                FirewallError::Link { command: command.word(), set: set.to_owned(), source }
             }
-        }
-        Ok(bad)
+        })
     }
 }
 
@@ -167,21 +132,8 @@ fn answer(
     }
 }
 
-/// The message did not fit into the socket's buffer, or its echo did not.
-fn too_big(error: &conntrack::Error) -> bool {
-    match error {
-        conntrack::Error::Overrun { .. } => true,
-        conntrack::Error::Refused { source, .. } => Errno::from_io_error(source) == Some(Errno::MSGSIZE),
-        _ => false,
-    }
-}
-
 fn refused(command: Command, set: &str, error: KernelError) -> FirewallError {
     FirewallError::Kernel { command: command.word(), set: set.to_owned(), error }
-}
-
-fn lines_from(range: &Range<usize>) -> u32 {
-    u32::try_from(range.start + 1).unwrap_or(u32::MAX)
 }
 
 impl Sets for Client {
@@ -220,14 +172,14 @@ impl Sets for Client {
         existing: Existing,
     ) -> Result<Vec<(usize, Refusal)>, FirewallError> {
         let bad = self.batches(Command::Add, set, writes.len(), |out, sequence, range| {
-            wire::add(out, sequence, set, &writes[range.clone()], existing, lines_from(&range));
+            wire::add(out, sequence, set, &writes[range.clone()], existing, batch::first_line(&range));
         })?;
         Ok(bad.into_iter().map(|(index, error)| (index, Refusal::Kernel(error))).collect())
     }
 
     fn delete(&mut self, set: &str, nets: &[IpNet]) -> Result<usize, FirewallError> {
         let bad = self.batches(Command::Delete, set, nets.len(), |out, sequence, range| {
-            wire::delete(out, sequence, set, &nets[range.clone()], lines_from(&range));
+            wire::delete(out, sequence, set, &nets[range.clone()], batch::first_line(&range));
         });
         let bad = match bad {
             Err(FirewallError::Kernel { error: KernelError::NO_SUCH_SET, .. }) => return Ok(0),

@@ -4,6 +4,8 @@
 //!
 //! A ban's end is the kernel's own element timeout, so a dead daemon never leaves an eternal ban.
 
+mod attribute;
+mod batch;
 mod client;
 mod error;
 #[cfg(feature = "libipset")]

@@ -7,7 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
     KernelError,
-    wire::{Command, attr, data},
+    attribute::{attr, data},
+    wire::Command,
 };
 
 const NLM_F_CAPPED: u16 = 0x100;
