@@ -89,17 +89,16 @@ impl Running {
         let process = namespace.spawn(command)?;
         let mut running = Self { process, address };
         let what = format!("{name} to be ready at {:?}", running.address);
-        let look = |running: &mut Self| {
-            running.process.running().map_err(|failure| failure.to_string())?;
+        wait_until(&what, READY, || {
+            if let Err(ended) = running.process.running() {
+                return Ok(Err(ended));
+            }
             match running.get(namespace, "/-/ready") {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                Ok(answer) => {
-                    Err(format!("status {}: {}\n{}", answer.status, answer.text(), running.process.log()))
-                }
+                Ok(answer) if answer.status == 200 => Ok(Ok(())),
+                Ok(answer) => Err(format!("status {}: {}\n{}", answer.status, answer.text(), running.process.log())),
                 Err(failure) => Err(format!("{failure}\n{}", running.process.log())),
             }
-        };
-        wait_until(&what, READY, || look(&mut running))?;
+        })??;
         Ok(running)
     }
 
