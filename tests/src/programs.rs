@@ -95,7 +95,9 @@ impl Running {
             }
             match running.get(namespace, "/-/ready") {
                 Ok(answer) if answer.status == 200 => Ok(Ok(())),
-                Ok(answer) => Err(format!("status {}: {}\n{}", answer.status, answer.text(), running.process.log())),
+                Ok(answer) => {
+                    Err(format!("status {}: {}\n{}", answer.status, answer.text(), running.process.log()))
+                }
                 Err(failure) => Err(format!("{failure}\n{}", running.process.log())),
             }
         })??;
