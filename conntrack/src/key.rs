@@ -51,6 +51,11 @@ impl FlowKey {
         }
     }
 
+    /// Whether an entry is the one that this key was made of: tuple, zone and id.
+    pub(crate) fn names(&self, flow: &Flow) -> bool {
+        *self == FlowKey::of(flow)
+    }
+
     /// Writes tuple, zone and id as the kernel does (`ctnetlink_dump_tuples`), so that it finds the same entry.
     pub(crate) fn write(&self, request: &mut Requests) {
         request.nest(CTA_TUPLE_ORIG, |r| {

@@ -14,6 +14,7 @@ mod state;
 mod stats;
 mod table;
 
+pub mod dead;
 pub mod identity;
 pub mod netlink;
 pub mod own;

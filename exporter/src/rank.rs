@@ -65,7 +65,7 @@ mod tests {
     }
 
     fn counts(entries: u32, assured: u32, half_open: u32) -> SourceCounts {
-        SourceCounts { entries, assured, half_open }
+        SourceCounts { entries, assured, half_open, socketless: 0 }
     }
 
     fn ranked(sources: &[(u8, SourceCounts)], top: usize, min_entries: u32) -> Vec<IpAddr> {

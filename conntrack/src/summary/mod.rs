@@ -8,6 +8,7 @@ pub use sources::{SourceCounts, Sources};
 
 use crate::flow::{Family, Flow};
 use crate::own::OwnAddresses;
+use crate::socketless::Behind;
 use crate::state::{ProtocolName, State};
 
 const FAMILIES: usize = Family::ALL.len();
@@ -48,6 +49,15 @@ impl Mark {
     }
 }
 
+/// What stands behind the established entries of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Judged {
+    /// Nothing: dead slots.
+    pub socketless: u64,
+    /// A request socket of a listener that waits for data (TCP_DEFER_ACCEPT).
+    pub deferred: u64,
+}
+
 /// What one dump holds.
 #[derive(Debug)]
 pub struct Summary {
@@ -57,6 +67,8 @@ pub struct Summary {
     pub local: u64,
     /// Entries by source.
     pub sources: Sources,
+    /// What stands behind the entries; None: not judged, or the judgement does not hold.
+    pub judged: Option<Judged>,
     states: [[[u64; State::COUNT]; PROTOCOLS]; FAMILIES],
     marks: [[[u64; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
 }
@@ -74,14 +86,29 @@ impl Summary {
             entries: 0,
             local: 0,
             sources: Sources::new(),
+            judged: None,
             states: [[[0; State::COUNT]; PROTOCOLS]; FAMILIES],
             marks: [[[0; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
         }
     }
 
+    /// Takes one entry in, with what stands behind it. From the first of these on, the summary counts as judged.
+    #[inline]
+    pub fn add_judged(&mut self, flow: &Flow, behind: Behind) {
+        let judged = self.judged.get_or_insert_default();
+        judged.socketless += u64::from(behind == Behind::Nothing);
+        judged.deferred += u64::from(behind == Behind::Request);
+        self.count(flow, behind == Behind::Nothing);
+    }
+
     /// Takes one entry in.
     #[inline]
     pub fn add(&mut self, flow: &Flow) {
+        self.count(flow, false);
+    }
+
+    #[inline]
+    fn count(&mut self, flow: &Flow, socketless: bool) {
         let protocol = flow.original.protocol.name() as usize;
         let family = flow.family.index();
         self.entries += 1;
@@ -94,7 +121,7 @@ impl Summary {
         marks[Mark::Snat as usize] += u64::from(status.snat());
         marks[Mark::Dnat as usize] += u64::from(status.dnat());
         marks[Mark::Expected as usize] += u64::from(status.expected());
-        self.sources.add(flow.original.src, status.assured(), flow.state.half_open());
+        self.sources.add(flow.original.src, status.assured(), flow.state.half_open(), socketless);
     }
 
     /// Takes the addresses of this host out of the sources and into [`Summary::local`]. Once, after the last entry.
@@ -169,7 +196,7 @@ mod tests {
         summary.add(&flow("192.0.2.1", TcpState::Established, 0b110));
         summary.set_local_apart(&OwnAddresses::of(["192.0.2.1/32".parse().unwrap()], []));
         let counts = summary.sources.get("198.51.100.1".parse().unwrap());
-        assert_eq!(counts, Some(SourceCounts { entries: 2, assured: 1, half_open: 1 }));
+        assert_eq!(counts, Some(SourceCounts { entries: 2, assured: 1, half_open: 1, socketless: 0 }));
         assert_eq!((summary.entries, summary.local, summary.half_open()), (4, 1, 2));
         assert_eq!(summary.marked(Family::Ipv4, ProtocolName::Tcp, Mark::Unreplied), 1);
         assert_eq!(summary.sources.distinct(), 2);

@@ -19,6 +19,8 @@ pub struct SourceCounts {
     pub assured: u32,
     /// TCP handshakes that are not complete.
     pub half_open: u32,
+    /// Established entries without a socket; 0 where they were not judged ([`Summary::judged`](super::Summary)).
+    pub socketless: u32,
 }
 
 /// Entries by source: IPv4 and IPv6 apart, 229,376 each. First come stays, so what is listed is exact; the dump follows
@@ -55,7 +57,7 @@ impl Sources {
 
     /// Takes one entry of `source` in.
     #[inline]
-    pub fn add(&mut self, source: IpAddr, assured: bool, half_open: bool) {
+    pub fn add(&mut self, source: IpAddr, assured: bool, half_open: bool, socketless: bool) {
         let room = |len: usize| len < MOST;
         let counts = match source {
             IpAddr::V4(address) => slot(&mut self.four, address.to_bits(), room),
@@ -66,6 +68,7 @@ impl Sources {
                 counts.entries += 1;
                 counts.assured += u32::from(assured);
                 counts.half_open += u32::from(half_open);
+                counts.socketless += u32::from(socketless);
             }
             None => self.overflow(source),
         }
@@ -163,7 +166,7 @@ mod tests {
             let mut naive: HashMap<IpAddr, SourceCounts> = HashMap::new();
             for (host, six, assured, half_open) in entries {
                 let source: IpAddr = if six { Ipv6Addr::from(u128::from(host)).into() } else { Ipv4Addr::from(u32::from(host)).into() };
-                sources.add(source, assured, half_open);
+                sources.add(source, assured, half_open, false);
                 let counts = naive.entry(source).or_default();
                 counts.entries += 1;
                 counts.assured += u32::from(assured);
@@ -179,9 +182,9 @@ mod tests {
         let mut sources = Sources::new();
         let flood = 600_000u32;
         for host in 0..flood {
-            sources.add(Ipv4Addr::from(host).into(), false, true);
+            sources.add(Ipv4Addr::from(host).into(), false, true, false);
         }
-        sources.add(Ipv4Addr::from(0).into(), false, true);
+        sources.add(Ipv4Addr::from(0).into(), false, true, false);
         assert_eq!(sources.iter().count(), MOST);
         assert_eq!(sources.get(Ipv4Addr::from(0).into()).unwrap().entries, 2, "listed counts stay exact");
         assert_eq!(sources.get(Ipv4Addr::from(flood - 1).into()), None, "unknown is not zero");
