@@ -13,7 +13,7 @@ use std::{
 use super::{Family, FirewallError, Rule};
 
 const COMMENT: &str = "conntrack-guard: drop banned sources";
-const TRIES: usize = 5;
+const TRIES: usize = 8;
 
 struct Tools {
     show: &'static str,

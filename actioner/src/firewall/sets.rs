@@ -125,7 +125,7 @@ impl<S: Sets> SetFirewall<S> {
                 asks.refuse_all(&Refusal::Kernel(KernelError::NO_SUCH_SET));
                 return Ok(());
             }
-            // What is there goes first: a full set still takes it.
+            // Renewals first: what is there may end while thousands are added.
             let mut wrote = false;
             for existing in [Existing::Overwrite, Existing::Refuse] {
                 let (numbers, writes) = asks.outstanding(existing);
