@@ -1,5 +1,5 @@
 # The one door. Each target installs what it lacks (Debian packages by apt, servers below target/) and says so.
-# A fresh machine needs Rust, gcc, make and apt, and root.
+# A fresh Debian 12 machine needs Rust, make, apt and root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -7,12 +7,15 @@ SHELL := /bin/bash
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
+# Rust links with it.
+COMPILER := gcc libc6-dev
 CARGO := cargo
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## both programs, as released, in target/release
+	@packaging/need.sh $(COMPILER)
 	$(CARGO) build --release --locked -p conntrack-exporter -p conntrack-actioner
 
 run: build ## both programs on this host, in dry run (ENFORCE=1 make run enforces)
@@ -25,13 +28,13 @@ run-stack: build ## the same with Prometheus and Alertmanager beside them, on po
 	@packaging/run.sh stack
 
 demo: ## the article's attack, stopped before your eyes, in network namespaces; under two minutes
-	@packaging/need.sh $(TOOLS)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
 	@packaging/servers.sh >/dev/null
 	$(CARGO) build --locked -p conntrack-exporter -p conntrack-actioner -p tests
 	@$(CARGO) run --quiet --locked -p tests --bin demo
 
 test: ## all tests, on the real kernel in namespaces (root)
-	@packaging/need.sh $(TOOLS)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
 	@packaging/servers.sh target/servers next >/dev/null
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
@@ -41,8 +44,8 @@ test-libipset: ## the firewall's tests with the ipset crate as backend
 	@packaging/need.sh $(TOOLS) libipset-dev libclang1-14 libclang-common-14-dev
 	$(CARGO) test --locked -p conntrack-actioner --features libipset --test firewall
 
-lint: ## rustfmt, clippy with warnings as errors, shellcheck
-	@packaging/need.sh shellcheck
+lint: ## rustfmt, clippy with warnings as errors, rustdoc, shellcheck
+	@packaging/need.sh $(COMPILER) shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
