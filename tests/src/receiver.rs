@@ -115,8 +115,10 @@ fn exchange(stream: TcpStream, answer: impl Fn(&Received) -> Answer) -> io::Resu
     let body = String::from_utf8_lossy(&body).into_owned();
     let request = Received { at: SystemTime::now(), path, body };
     let Answer { content_type, body } = answer(&request);
-    let kind = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
-    let head = format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let kind =
+        if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
+    let head =
+        format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     reader.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
     Ok(request)
 }

@@ -35,33 +35,61 @@ pub enum Binary {
     Amtool,
 }
 
+/// Whose servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Release {
+    /// Debian 12's: Prometheus 2.42, Alertmanager 0.25.
+    #[default]
+    Debian12,
+    /// A later suite's: Prometheus 3.
+    Next,
+}
+
+impl Release {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Debian12 => "target/servers/bin",
+            Self::Next => "target/servers/next/bin",
+        }
+    }
+}
+
 impl Binary {
-    /// The executable below `target/servers`, fetched first when it is missing.
+    /// Debian 12's executable below `target/servers`, fetched first when it is missing.
     ///
     /// # Errors
     /// When it cannot be fetched; the script's words are in the failure.
     pub fn path(self) -> Result<PathBuf> {
+        self.path_of(Release::Debian12)
+    }
+
+    /// The same of any release.
+    ///
+    /// # Errors
+    /// As [`Self::path`].
+    pub fn path_of(self, release: Release) -> Result<PathBuf> {
         let name = match self {
             Self::Prometheus => "prometheus",
             Self::Promtool => "promtool",
             Self::Alertmanager => "alertmanager",
             Self::Amtool => "amtool",
         };
-        let path = workspace().join("target/servers/bin").join(name);
+        let path = workspace().join(release.directory()).join(name);
         if !path.exists() {
-            fetched()?;
+            fetched(release)?;
         }
         Ok(path)
     }
 }
 
-fn fetched() -> Result<()> {
-    static FETCHED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    FETCHED
+fn fetched(release: Release) -> Result<()> {
+    static FETCHED: [OnceLock<std::result::Result<(), String>>; 2] = [OnceLock::new(), OnceLock::new()];
+    FETCHED[release as usize]
         .get_or_init(|| {
+            let next = (release == Release::Next).then_some("next");
             let mut script = Command::new("bash");
-            let output =
-                script.current_dir(workspace()).args(["packaging/servers.sh", "target/servers"]).output();
+            script.current_dir(workspace()).args(["packaging/servers.sh", "target/servers"]).args(next);
+            let output = script.output();
             let output = output.map_err(|error| error.to_string())?;
             match output.status.success() {
                 true => Ok(()),
@@ -111,8 +139,21 @@ impl Prometheus {
     /// # Errors
     /// When it cannot be fetched, or refuses its configuration.
     pub fn start(namespace: &Namespace, address: SocketAddr, setup: &PrometheusSetup) -> Result<Self> {
-        let data = directory("prometheus.yml", &setup.configuration())?;
-        let mut command = Command::new(Binary::Prometheus.path()?);
+        Self::configured(namespace, address, Release::Debian12, &[("prometheus.yml", &setup.configuration())])
+    }
+
+    /// Starts that release's with files, by name and text, of which one is `prometheus.yml`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn configured(
+        namespace: &Namespace,
+        address: SocketAddr,
+        release: Release,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let data = directory(files)?;
+        let mut command = Command::new(Binary::Prometheus.path_of(release)?);
         command
             .arg(format!("--config.file={}", data.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
@@ -159,7 +200,7 @@ impl Alertmanager {
     /// # Errors
     /// When it cannot be fetched, or refuses its configuration.
     pub fn start(namespace: &Namespace, address: SocketAddr, configuration: &str) -> Result<Self> {
-        let data = directory("alertmanager.yml", configuration)?;
+        let data = directory(&[("alertmanager.yml", configuration)])?;
         let mut command = Command::new(Binary::Alertmanager.path()?);
         command
             .arg(format!("--config.file={}", data.path().join("alertmanager.yml").display()))
@@ -189,10 +230,12 @@ fn json(running: &Running, namespace: &Namespace, path: &str) -> Result<Value> {
     serde_json::from_str(&text).map_err(|error| Failure::answer(path, format!("{error} in {text}")))
 }
 
-fn directory(file: &str, text: &str) -> Result<TempDir> {
+fn directory(files: &[(&str, &str)]) -> Result<TempDir> {
     let directory = tempfile::tempdir().tried(|| "a directory for a server")?;
-    let path = directory.path().join(file);
-    fs::write(&path, text).tried(|| path.display().to_string())?;
+    for (file, text) in files {
+        let path = directory.path().join(file);
+        fs::write(&path, text).tried(|| path.display().to_string())?;
+    }
     Ok(directory)
 }
 
