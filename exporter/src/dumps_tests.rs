@@ -63,9 +63,10 @@ async fn a_late_dump_serves_the_next_scrape_and_no_other() {
     let late = dumps.get(NO_TIME).await.unwrap();
     assert_eq!(dumps.get(NO_TIME).await.unwrap_err(), Missing::Late);
 
-    end.send(Ok(())).unwrap();
-    let next = dumps.get(None).await.unwrap();
-    assert!(next.ended > late.ended);
+    // It waits for the dump that is under way, so it must ask before that ends.
+    let (next, sent) = tokio::join!(biased; dumps.get(None), async { end.send(Ok(())) });
+    sent.unwrap();
+    assert!(next.unwrap().ended > late.ended);
     assert_eq!(begins.try_iter().count(), 2, "those who came too late asked for no dump of their own");
 }
 

@@ -20,7 +20,8 @@ pub(crate) struct Usage {
 
 /// Reads it below this mount of procfs.
 pub(crate) fn read(procfs: &Path) -> ProcResult<Usage> {
-    let process = Process::new_with_root(procfs.join("self"))?;
+    // The crate reads our id from the path or from one link.
+    let process = Process::new_with_root(procfs.join("self").canonicalize()?)?;
     let stat = process.stat()?;
     let ticks = procfs::ticks_per_second() as f64;
     let booted = KernelStats::from_file(procfs.join("stat"), current_system_info())?.btime;
