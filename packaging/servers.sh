@@ -50,7 +50,7 @@ unpack() {
   [ "$codename" = "$suite" ] || private_apt "$work/apt" "$suite"
   apt+=(-q -o APT::Sandbox::User=root -o Acquire::Retries=2 -o Acquire::http::Timeout=30)
   mkdir "$work/debs"
-  say "fetching $* of Debian $suite"
+  say "fetching $1 and $(($# - 1)) more packages of Debian $suite"
   if [ -d "$work/apt" ] || ! (cd "$work/debs" && apt-get "${apt[@]}" download "$@") >"$log" 2>&1; then
     say "reading the package lists of $suite first"
     apt-get "${apt[@]}" update >"$log" 2>&1 || true  # the download that follows tells
@@ -66,22 +66,23 @@ unpack() {
   rm -rf "$work"; trap - EXIT
 }
 
-# Debian's Alertmanager reads its default templates from /usr/share and does not start without them. A copy that looks
-# on file descriptor 9 instead (a path of the same length, so nothing else moves) runs from any directory, needs
-# no privilege, and touches nothing of the host's.
-relocate_alertmanager() {
-  local base=$1 at=/usr/share/prometheus/alertmanager
+# Debian's Alertmanager reads its templates, and Debian's Prometheus its pages, from $3 below /usr/share; the first does not
+# even start without them. A copy of program $2 that looks on file descriptor 9 instead (a path of the same length, so nothing
+# else moves) runs from any directory, needs no privilege, and touches nothing of the host's.
+relocate() {
+  local base=$1 program=$2 at=$3 name=${2#prometheus-}
   local here=/proc/self/fd/9
   while [ ${#here} -lt ${#at} ]; do here+=/; done
-  LC_ALL=C sed "s|$at|$here|g" "$base/pkg/usr/bin/prometheus-alertmanager" >"$base/pkg/usr/bin/alertmanager"
-  chmod 755 "$base/pkg/usr/bin/alertmanager"
-  cat >"$base/bin/alertmanager" <<'EOF'
+  LC_ALL=C sed "s|$at|$here|g" "$base/pkg/usr/bin/$program" >"$base/pkg/$name"
+  chmod 755 "$base/pkg/$name"
+  rm -f "$base/pkg/usr/bin/$program" "$base/bin/$name"
+  cat >"$base/bin/$name" <<EOF
 #!/bin/sh
-# Debian's Alertmanager, its templates given as descriptor 9 (packaging/servers.sh says why).
-pkg=$(dirname "$(readlink -f "$0")")/../pkg
-exec "$pkg/usr/bin/alertmanager" "$@" 9<"$pkg/usr/share/prometheus/alertmanager"
+# $program, its files given as descriptor 9 (packaging/servers.sh says why).
+pkg=\$(dirname "\$(readlink -f "\$0")")/../pkg
+exec "\$pkg/$name" "\$@" 9<"\$pkg$at"
 EOF
-  chmod 755 "$base/bin/alertmanager"
+  chmod 755 "$base/bin/$name"
 }
 
 # Each program says its version ($2: an extended regular expression Prometheus must match).
@@ -99,10 +100,11 @@ servers() {
   if works "$base" "$version"; then return; fi
   mkdir -p "$base/bin"
   unpack "$base" "$suite" "$@"
-  for program in prometheus promtool amtool; do
+  for program in promtool amtool; do
     ln -sfn "../pkg/usr/bin/$program" "$base/bin/$program"
   done
-  relocate_alertmanager "$base"
+  relocate "$base" prometheus /usr/share/prometheus/web
+  relocate "$base" prometheus-alertmanager /usr/share/prometheus/alertmanager
   works "$base" "$version" && return
   die "what was unpacked below $base does not run, or is not Prometheus $version" \
       "prometheus says: $("$base/bin/prometheus" --version 2>&1 | head -n 1)" \
@@ -122,8 +124,12 @@ type apt-get dpkg >/dev/null 2>&1 || die "this needs apt-get and dpkg: it is for
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
+exec 8>"$dir/.lock"; flock 8   # two at once: the second finds what the first fetched
 
-servers "$dir" bookworm '2\.42\.' prometheus prometheus-alertmanager
+# What the pages of Prometheus 2 are made of: its package asks for these.
+pages=(fonts-glyphicons-halflings libjs-bootstrap4 libjs-d3 libjs-eonasdan-bootstrap-datetimepicker libjs-jquery libjs-jquery-hotkeys
+       libjs-moment libjs-moment-timezone libjs-mustache libjs-popper.js libjs-rickshaw)
+servers "$dir" bookworm '2\.42\.' prometheus prometheus-alertmanager "${pages[@]}"
 [ -z "$next" ] || servers "$dir/next" "$NEXT_SUITE" '3\.' prometheus promtool prometheus-alertmanager
 
 for base in "$dir" ${next:+"$dir/next"}; do
