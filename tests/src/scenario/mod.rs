@@ -13,6 +13,7 @@ pub mod story;
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -173,9 +174,15 @@ impl Scenario {
         self.door.attackers()
     }
 
-    /// The honest client's address.
+    /// The honest client's address in the family under attack.
     pub fn honest_address(&self) -> IpAddr {
         self.topology.peer("honest").address(self.family)
+    }
+
+    /// Whether it is the honest client's, in either family.
+    pub fn is_honest(&self, source: IpAddr) -> bool {
+        let honest = self.topology.peer("honest");
+        [Family::V4, Family::V6].map(|family| honest.address(family)).contains(&source)
     }
 
     /// The honest client's life so far.
@@ -278,6 +285,8 @@ impl Monitoring {
     /// Prometheus takes up its targets as late as five seconds after its start (its discovery manager collects changes so
     /// long), which is no part of the loop.
     fn at_work(&self, server: &Namespace) -> Result<(), String> {
+        // Each question is a connection, and so an entry in the table that is to be looked at.
+        thread::sleep(Duration::from_millis(200));
         let said = |failure: Failure| failure.to_string();
         let up = self.prometheus.query(server, "up").map_err(said)?;
         let known = self.prometheus.api(server, "/api/v1/alertmanagers").map_err(said)?;

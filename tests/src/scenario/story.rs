@@ -208,7 +208,9 @@ impl Scenario {
         if banned && look.his == 0 {
             reached(Stage::Gone, look.at);
         }
-        if timeline.at(Stage::Alert).is_none()
+        // Each question to Prometheus is an entry in the table: none before there can be an answer.
+        if timeline.at(Stage::Threshold).is_some()
+            && timeline.at(Stage::Alert).is_none()
             && let Some(since) = self.alert_since()?
         {
             timeline.reach(Stage::Alert, since);
