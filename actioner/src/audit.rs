@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +23,8 @@ pub struct Audit {
     file: File,
     decisions: u64,
     run: String,
+    /// A write failed half way: the next line must not continue what it left.
+    torn: bool,
 }
 
 /// One line.
@@ -96,7 +98,8 @@ impl Audit {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         fs::DirBuilder::new().recursive(true).mode(0o750).create(storage).map_err(named)?;
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path).map_err(named)?;
-        Ok(Audit { path, file, decisions: 0, run: format!("{:x}", now.boot.as_micros()) })
+        let torn = ends_torn(&path).map_err(named)?;
+        Ok(Audit { path, file, decisions: 0, run: format!("{:x}", now.boot.as_micros()), torn })
     }
 
     /// Where it is.
@@ -115,7 +118,7 @@ impl Audit {
         outcome: &Outcome,
         context: Context<'_>,
     ) -> io::Result<()> {
-        let mut lines = Vec::new();
+        let mut lines = if self.torn { vec![b'\n'] } else { Vec::new() };
         for verdict in &plan.verdicts {
             self.decisions += 1;
             let id = format!("{}-{}", self.run, self.decisions);
@@ -123,8 +126,19 @@ impl Audit {
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
         }
-        self.file.write_all(&lines)
+        let written = self.file.write_all(&lines);
+        self.torn = written.is_err();
+        written
     }
+}
+
+/// Whether the last line lacks its end: the host lost power, or the disk was full.
+fn ends_torn(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 fn line<'a>(
@@ -195,7 +209,7 @@ fn result<'a>(
     match &outcome.removal {
         Some(Ok(removal)) => {
             let removed = removal.by_net.get(&net).copied().unwrap_or_default();
-            result.entries_deleted = Some(removed.matched);
+            result.entries_deleted = Some(removed.deleted);
             result.deletion_clipped = Some(removed.clipped);
         }
         Some(Err(error)) => result.error = Some(error),

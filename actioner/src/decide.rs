@@ -2,7 +2,7 @@
 //!
 //! Order of judgement: table identity → matchers → require → never-banned → budget.
 
-use crate::evidence::TableFill;
+use crate::evidence::{Evidence, TableFill};
 use crate::guard::{ban_prefix, may_be_banned};
 use crate::host::Host;
 use crate::nominate::Nominee;
@@ -37,11 +37,17 @@ pub fn decide(policy: &Policy, state: &State, rule: &Rule, nominees: &[Nominee],
         verdicts.push(Verdict { source: Some(*source), evidence: *evidence, decision });
     }
     if verdicts.is_empty() {
-        let nobody = "the live table holds no source that the rule could mean".to_owned();
-        let decision = Decision::Refused(Refusal::EvidenceUnavailable(nobody));
-        verdicts.push(Verdict { source: None, evidence: None, decision });
+        verdicts.push(Verdict { source: None, evidence: None, decision: Decision::Refused(nobody(rule)) });
     }
     Plan { rule: Some(rule.name.clone()), enforce: policy.enforces(rule), table: Some(scene.table), verdicts }
+}
+
+/// Not one remote source has any of what the rule requires.
+fn nobody(rule: &Rule) -> Refusal {
+    match Evidence::default().meets(&rule.require.source) {
+        Err(shortfall) => shortfall.into(),
+        Ok(()) => Refusal::EvidenceUnavailable("the live table holds no source of another host".to_owned()),
+    }
 }
 
 fn judge(
@@ -58,13 +64,14 @@ fn judge(
         ));
     };
     let net = ban_prefix(source, action.ipv4_prefix, action.ipv6_prefix);
-    if let Some(standing) = state.standing(&net, scene.now)
-        && standing.covers(&rule.name, policy.enforces(rule))
-    {
+    let enforce = policy.enforces(rule);
+    if let Some(standing) = state.standing(&net, &rule.name, enforce, scene.now) {
+        // Spared since then, by a new policy or a new address of this host: its entries are not touched again.
+        may_be_banned(net, scene.host, policy)?;
         return Ok(Decision::AlreadyBanned { net, until: standing.until, delete: rule.delete });
     }
     if planned.contains(&net) {
-        let (lasts, _) = state.next_ban(net, &rule.name, action, scene.now);
+        let (lasts, _) = state.next_ban(net, &rule.name, action, enforce, scene.now);
         return Ok(Decision::AlreadyBanned { net, until: Some(scene.now.boot + lasts), delete: rule.delete });
     }
     let evidence = evidence.ok_or_else(|| {
@@ -75,7 +82,7 @@ fn judge(
     evidence.meets(&rule.require.source)?;
     scene.table.meets(&rule.require.table)?;
     may_be_banned(net, scene.host, policy)?;
-    state.afford(&policy.limits, planned.len() as u32, scene.now)?;
-    let (lasts, offence) = state.next_ban(net, &rule.name, action, scene.now);
+    state.afford(&policy.limits, planned.len(), enforce, scene.now)?;
+    let (lasts, offence) = state.next_ban(net, &rule.name, action, enforce, scene.now);
     Ok(Decision::Ban(PlannedBan { net, lasts, offence, delete: rule.delete }))
 }

@@ -3,25 +3,25 @@
 //! Its loop: drain the queue → one survey → decide each in order → one ban batch → delete → audit → reply. What arrives
 //! during a survey waits for the next one, so evidence always postdates the alert, and 500 webhooks cost two or three dumps.
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Origin};
 use crate::audit::{Audit, Context};
 use crate::decide::{Scene, decide};
-use crate::enforce::{self, Banned, Outcome};
-use crate::firewall::Firewall;
+use crate::decided::Decided;
+use crate::enforce::{self, Outcome};
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
-use crate::nominate::{nominate, rule_for};
+use crate::nominate::{Nominator, rule_for};
 use crate::now::Now;
 use crate::plan::{Decision, Plan};
-use crate::policy::Policy;
+use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
 use crate::report;
-use crate::state::State;
+use crate::state::{State, Undo};
 use crate::survey::{self, Survey};
-use crate::watch::{self, Gauge, LastDump};
+use crate::wall::Wall;
+use crate::watch::{self, Gauge, LastDump, Told};
 use crate::webhook::Notification;
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -43,25 +43,6 @@ pub enum Order {
     Stop,
 }
 
-/// What became of a notification's alerts: the answer's body.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Decided {
-    /// Alerts in the notification.
-    pub alerts: u64,
-    /// Sources banned: read back from the kernel.
-    pub banned: u64,
-    /// Sources that would have been banned.
-    pub dry_run: u64,
-    /// Sources whose ban the kernel did not take.
-    pub failed: u64,
-    /// Sources banned before.
-    pub already_banned: u64,
-    /// Sources and alerts refused.
-    pub refused: u64,
-    /// Alerts that were resolved.
-    pub resolved: u64,
-}
-
 /// The live table could not be read, so nothing was decided: worth another try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread(pub String);
@@ -72,10 +53,10 @@ pub struct Effects {
     pub policy: Arc<Policy>,
     /// What earlier decisions left.
     pub state: State,
-    /// Where bans live; None while the policy enforces nothing.
-    pub firewall: Option<Box<dyn Firewall>>,
-    /// Makes a firewall for a policy that begins to enforce.
-    pub open_firewall: fn(&Policy) -> Result<Box<dyn Firewall>, String>,
+    /// Where bans live; None until a policy enforces something.
+    pub wall: Option<Wall>,
+    /// Puts one up for a policy that begins to enforce.
+    pub put_up_wall: fn(&Policy) -> Result<Wall, String>,
     /// The audit log.
     pub audit: Audit,
     /// The counters.
@@ -84,14 +65,22 @@ pub struct Effects {
     pub gauge: Option<Gauge>,
     /// The dump before.
     pub last_dump: Option<LastDump>,
-    /// What the watch's alerts led to last, so that only changes are written down.
-    pub watched: HashMap<(String, Option<IpAddr>), &'static str>,
+    /// What the watch's alerts led to at its last dump, so that only changes are written down.
+    pub told: Told,
+}
+
+/// An alert to be decided. `cut_off`: it stands for so many alerts of its group that Alertmanager left out, and nominates
+/// from the live table instead.
+struct Asked {
+    alert: Alert,
+    cut_off: Option<u64>,
 }
 
 /// One alert with its decision.
-struct Case {
-    alert: Alert,
-    plan: Plan,
+pub(crate) struct Case {
+    pub(crate) alert: Alert,
+    pub(crate) plan: Plan,
+    undo: Vec<Undo>,
 }
 
 impl Effects {
@@ -131,17 +120,22 @@ impl Effects {
 
     fn answer(&mut self, notifications: Vec<(Notification, oneshot::Sender<Result<Decided, Unread>>)>) {
         let started = Instant::now();
-        let counts: Vec<usize> =
-            notifications.iter().map(|(notification, _)| notification.alerts.len()).collect();
-        let (alerts, replies): (Vec<_>, Vec<_>) =
-            notifications.into_iter().map(|(notification, reply)| (notification.alerts, reply)).unzip();
-        match self.process(alerts.into_iter().flatten().collect(), None) {
+        let mut asked = Vec::new();
+        let (counts, replies): (Vec<usize>, Vec<_>) = notifications
+            .into_iter()
+            .map(|(notification, reply)| {
+                let before = asked.len();
+                asked.extend(with_those_cut_off(notification));
+                (asked.len() - before, reply)
+            })
+            .unzip();
+        match self.process(asked, None) {
             Err(unread) => replies.into_iter().for_each(|reply| drop(reply.send(Err(unread.clone())))),
             Ok((cases, outcome)) => {
                 let mut cases = cases.iter();
                 for (count, reply) in counts.into_iter().zip(replies) {
                     // A client that hung up cancels nothing.
-                    let _ = reply.send(Ok(sum(cases.by_ref().take(count), &outcome)));
+                    let _ = reply.send(Ok(Decided::of(cases.by_ref().take(count), &outcome)));
                 }
             }
         }
@@ -149,32 +143,31 @@ impl Effects {
     }
 
     /// Decides, carries out and writes down. A survey is taken if any alert needs one and none is given.
-    fn process(
-        &mut self,
-        alerts: Vec<Alert>,
-        survey: Option<Survey>,
-    ) -> Result<(Vec<Case>, Outcome), Unread> {
-        let now = Now::read();
+    fn process(&mut self, asked: Vec<Asked>, survey: Option<Survey>) -> Result<(Vec<Case>, Outcome), Unread> {
         let host = Host::read().map_err(Unread)?;
         let policy = Arc::clone(&self.policy);
-        let needs_survey = |alert: &Alert| alert.firing && rule_for(&policy, &host, alert).is_ok();
+        let needs_survey =
+            |asked: &Asked| asked.alert.firing && rule_for(&policy, &host, &asked.alert).is_ok();
         let survey = match survey {
             Some(survey) => Some(survey),
-            None if alerts.iter().any(needs_survey) => Some(self.survey(&host)?),
+            None if asked.iter().any(needs_survey) => Some(self.survey(&host)?),
             None => None,
         };
-        let budget = self.state.budget(&policy.limits, now);
-        let cases: Vec<Case> = alerts
-            .into_iter()
-            .map(|alert| {
-                let plan = self.plan(&policy, &host, &alert, survey.as_ref(), now);
-                self.state.apply(&plan, &policy.limits, now);
-                Case { alert, plan }
-            })
-            .collect();
+        // After the dump, which can take seconds: bans count from now.
+        let now = Now::read();
+        let budget = self.state.budget(&policy.limits, policy.enforces_anything(), now);
+        let table = survey.as_ref().map(|survey| survey.table);
+        let mut nominator = survey.as_ref().map(|survey| Nominator::new(&survey.summary));
+        let mut cases = Vec::with_capacity(asked.len());
+        for asked in asked {
+            let scene = table.map(|table| Scene { host: &host, table, now });
+            let plan = self.plan(&policy, &host, &asked, nominator.as_mut().zip(scene));
+            let undo = self.state.apply(&plan, &policy.limits, now);
+            cases.push(Case { alert: asked.alert, plan, undo });
+        }
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
-        let outcome = enforce::enforce(&plans, self.firewall.as_deref_mut(), &policy.limits);
-        self.take_in(&cases, &outcome);
+        let outcome = enforce::enforce(&plans, self.wall.as_mut(), &policy.limits, now);
+        self.take_in(&mut cases, &outcome);
         let context = Context {
             table_id: &host.table_id,
             policy: &policy.hash,
@@ -191,25 +184,37 @@ impl Effects {
         Ok((cases, outcome))
     }
 
-    fn plan(&self, policy: &Policy, host: &Host, alert: &Alert, survey: Option<&Survey>, now: Now) -> Plan {
-        let rule = match rule_for(policy, host, alert) {
+    fn plan(
+        &self,
+        policy: &Policy,
+        host: &Host,
+        asked: &Asked,
+        live: Option<(&mut Nominator<'_>, Scene<'_>)>,
+    ) -> Plan {
+        let rule = match rule_for(policy, host, &asked.alert) {
             Ok(rule) => rule,
             Err(refusal) => return Plan::refused(None, refusal),
         };
-        if !alert.firing {
+        if !asked.alert.firing {
             return Plan::whole(Some(rule.name.clone()), Decision::Resolved);
         }
-        let Some(survey) = survey else {
+        let Some((nominator, scene)) = live else {
             // Host addresses changed between two reads: refused rather than guessed.
             let refusal =
                 Refusal::EvidenceUnavailable("the live table was not read for this alert".to_owned());
             return Plan::refused(Some(rule.name.clone()), refusal);
         };
-        match nominate(rule, alert, &survey.summary) {
+        let nominees =
+            match (asked.cut_off, &rule.sources) {
+                (Some(most), Sources::Label(_)) => Ok(nominator
+                    .top(rule, usize::try_from(most).map_or(watch::MOST, |most| most.min(watch::MOST)))),
+                // Its other alerts nominate from the live table already.
+                (Some(_), Sources::Top(_) | Sources::All) => Ok(Vec::new()),
+                (None, _) => nominator.nominate(rule, &asked.alert),
+            };
+        match nominees {
             Err(refusal) => Plan::refused(Some(rule.name.clone()), refusal),
-            Ok(nominees) => {
-                decide(policy, &self.state, rule, &nominees, Scene { host, table: survey.table, now })
-            }
+            Ok(nominees) => decide(policy, &self.state, rule, &nominees, scene),
         }
     }
 
@@ -229,16 +234,11 @@ impl Effects {
     }
 
     /// Bans that the kernel did not take are no bans.
-    fn take_in(&mut self, cases: &[Case], outcome: &Outcome) {
-        let failed: Vec<_> = outcome.failed().copied().collect();
-        for case in cases {
-            let Some(rule) = &case.plan.rule else { continue };
-            for verdict in &case.plan.verdicts {
-                if let Decision::Ban(ban) = &verdict.decision
-                    && failed.contains(&ban.net)
-                {
-                    self.state.forget(&ban.net, rule);
-                }
+    fn take_in(&mut self, cases: &mut [Case], outcome: &Outcome) {
+        // The last first, so that what the first replaced is what stays.
+        for undo in cases.iter_mut().rev().flat_map(|case| case.undo.drain(..).rev()) {
+            if outcome.failure(&undo.net).is_some() {
+                self.state.take_back(undo);
             }
         }
         if let Some(took) = outcome.ban_took {
@@ -247,29 +247,46 @@ impl Effects {
         if let Some(took) = outcome.delete_took {
             self.metrics.took(Stage::Delete, took);
         }
-        if let Some(Ok(removal)) = &outcome.removal {
-            let clipped = removal.by_net.values().filter(|removed| removed.clipped).count() as u64;
-            self.metrics.removed(clipped, removal.sockets.destroyed);
+        for net in &outcome.put_back {
+            tracing::error!(%net, "its ban was no longer in the kernel: put back");
+        }
+        match &outcome.removal {
+            Some(Ok(removal)) => {
+                let clipped = removal.by_net.values().filter(|removed| removed.clipped).count() as u64;
+                self.metrics.removed(clipped, removal.sockets.destroyed);
+                if clipped > 0 {
+                    let limit = self.policy.limits.deletes_per_action;
+                    tracing::warn!(
+                        clipped,
+                        limit,
+                        "more entries than limits.deletes_per_action allows: the next alert goes on"
+                    );
+                }
+                removal.troubles().iter().for_each(|trouble| tracing::error!("{trouble}"));
+            }
+            Some(Err(error)) => {
+                tracing::error!(
+                    error,
+                    "banned, but entries could not be deleted: the next alert tries again"
+                );
+            }
+            None => {}
         }
     }
 
     fn write_down(&mut self, cases: &[Case], outcome: &Outcome, context: Context<'_>) {
-        let mut counted = std::collections::HashSet::new();
-        for Case { alert, plan } in cases {
-            if alert.origin == crate::alert::Origin::Watch && !self.is_news(alert, plan) {
+        let mut counted = HashSet::new();
+        for Case { alert, plan, .. } in cases {
+            if alert.origin == Origin::Watch && !self.is_news(alert, plan, outcome) {
                 continue;
             }
-            let failed = |decision: &Decision| match decision {
-                Decision::Ban(ban) => matches!(outcome.ban(&ban.net), Some(Banned::Failed(_))),
-                _ => false,
-            };
-            self.metrics.decided(plan, failed);
+            self.metrics.decided(plan, outcome);
             if let (Some(Ok(removal)), Some(rule)) = (&outcome.removal, &plan.rule) {
                 for net in plan.verdicts.iter().filter_map(|verdict| verdict.decision.net()) {
                     if let Some(removed) = removal.by_net.get(&net)
                         && counted.insert(net)
                     {
-                        self.metrics.deleted(rule, removed.matched);
+                        self.metrics.deleted(rule, removed.deleted);
                     }
                 }
             }
@@ -280,26 +297,24 @@ impl Effects {
                 tracing::error!(%path, %error, "an audit line is lost; the decision stands");
             }
         }
-        if let Some(Err(error)) = &outcome.removal {
-            tracing::error!(%error, "banned, but entries could not be deleted: the next alert tries again");
-        }
     }
 
-    /// Whether the watch says something else of this source than it said before.
-    fn is_news(&mut self, alert: &Alert, plan: &Plan) -> bool {
+    /// Whether the watch says something else of this source than it said at its last dump, or something was done.
+    fn is_news(&mut self, alert: &Alert, plan: &Plan, outcome: &Outcome) -> bool {
         let mut news = false;
         for verdict in &plan.verdicts {
             let word = match &verdict.decision {
                 Decision::Refused(refusal) => refusal.reason(),
                 decision => decision.word(),
             };
-            let key = (alert.name().to_owned(), verdict.source);
-            // "banned" and then "already banned" are one story.
-            let before = self.watched.insert(key, word);
-            news |= before != Some(word) && !(word == "already_banned" && before == Some("ban"));
-        }
-        if self.watched.len() > 100_000 {
-            self.watched.clear();
+            let changed = self.told.is_news(alert.name(), verdict.source, word);
+            let done = verdict.decision.net().is_some_and(|net| {
+                plan.enforce
+                    && (outcome.failure(&net).is_some()
+                        || outcome.put_back.contains(&net)
+                        || outcome.removed(&net).is_some_and(|removed| removed.deleted > 0))
+            });
+            news |= done || changed || matches!(verdict.decision, Decision::Ban(_));
         }
         news
     }
@@ -331,8 +346,13 @@ impl Effects {
             return;
         };
         let alerts = watch::raise(watch, &survey.summary, survey.table, &host);
-        if !alerts.is_empty() {
-            let _ = self.process(alerts, Some(survey));
+        self.told.begin();
+        if alerts.is_empty() {
+            return;
+        }
+        let asked = alerts.into_iter().map(|alert| Asked { alert, cut_off: None }).collect();
+        if let Err(Unread(error)) = self.process(asked, Some(survey)) {
+            tracing::error!(error, "the watch's alerts could not be decided; it tries again");
         }
     }
 
@@ -345,69 +365,74 @@ impl Effects {
     }
 
     fn show_bans(&mut self, now: Now) {
-        let active = self.state.in_force(now).filter(|(_, ban)| !ban.shadow).count();
-        let enforced = match &mut self.firewall {
-            None => 0,
-            Some(firewall) => match firewall.list() {
-                Ok(elements) => elements.len(),
-                Err(error) => {
-                    tracing::error!(%error, "the kernel's sets cannot be read");
-                    0
+        let mut enforced = 0;
+        if let Some(wall) = &mut self.wall {
+            match wall.list() {
+                Ok(elements) => {
+                    enforced = elements.len();
+                    let in_kernel: HashSet<_> = elements.iter().map(|element| element.net).collect();
+                    self.state.forget_permanent(|net| in_kernel.contains(net));
                 }
-            },
-        };
-        self.metrics.set_bans(active, enforced);
-        self.metrics.set_budget(self.state.budget(&self.policy.limits, now));
+                Err(error) => tracing::error!(%error, "the kernel's sets cannot be read"),
+            }
+        }
+        self.metrics.set_bans(self.state.active(now), enforced);
+        let enforces = self.policy.enforces_anything();
+        self.metrics.set_budget(self.state.budget(&self.policy.limits, enforces, now));
     }
 
     fn reload(&mut self, policy: Policy) -> Result<(), String> {
-        if self.firewall.is_some() && policy.firewall != self.policy.firewall {
+        if self.wall.is_some() && policy.firewall != self.policy.firewall {
             return Err("`firewall` changed: that needs `conntrack-actioner teardown` and a restart, for bans in force would be left behind".to_owned());
         }
         let enforces = policy.enforces_anything();
-        if enforces && self.firewall.is_none() {
-            let mut firewall = (self.open_firewall)(&policy)?;
-            adopt(firewall.as_mut(), &mut self.state)?;
-            self.firewall = Some(firewall);
+        if enforces {
+            match &mut self.wall {
+                Some(wall) => drop(wall.ensure().map_err(|error| error.to_string())?),
+                None => {
+                    let mut wall = (self.put_up_wall)(&policy)?;
+                    adopt(&mut wall, &mut self.state)?;
+                    self.wall = Some(wall);
+                }
+            }
+        }
+        if enforces && !self.policy.enforces_anything() {
             self.state.discard_shadows();
+        }
+        for warning in &policy.warnings {
+            tracing::warn!("{warning}");
         }
         self.metrics.know(policy.rules.iter().map(|rule| rule.name.clone()));
         self.metrics.policy_in_force(enforces, Now::read().wall);
-        self.watched.clear();
+        self.told = Told::default();
         self.policy = Arc::new(policy);
         Ok(())
     }
+}
+
+/// A notification's alerts; behind them, where Alertmanager cut some off, one for each alert name that was firing.
+fn with_those_cut_off(notification: Notification) -> Vec<Asked> {
+    let cut_off = notification.truncated_alerts;
+    let mut stand_ins: Vec<Asked> = Vec::new();
+    if cut_off > 0 {
+        let mut seen = HashSet::new();
+        let firing = notification.alerts.iter().filter(|alert| alert.firing);
+        let firsts = firing.filter(|alert| seen.insert(alert.name()));
+        stand_ins.extend(firsts.map(|alert| Asked { alert: alert.clone(), cut_off: Some(cut_off) }));
+    }
+    let alerts = notification.alerts.into_iter();
+    alerts.map(|alert| Asked { alert, cut_off: None }).chain(stand_ins).collect()
 }
 
 /// Takes the bans that the kernel holds into the state: ours from an earlier run.
 ///
 /// # Errors
 /// The kernel's sets cannot be read.
-pub fn adopt(firewall: &mut dyn Firewall, state: &mut State) -> Result<usize, String> {
+pub fn adopt(wall: &mut Wall, state: &mut State) -> Result<usize, String> {
     let now = Now::read();
-    let elements = firewall.list().map_err(|error| error.to_string())?;
+    let elements = wall.list().map_err(|error| error.to_string())?;
     for element in &elements {
         state.adopt(element.net, element.remaining, now);
     }
     Ok(elements.len())
-}
-
-fn sum<'a>(cases: impl Iterator<Item = &'a Case>, outcome: &Outcome) -> Decided {
-    let mut decided = Decided::default();
-    for case in cases {
-        decided.alerts += 1;
-        for verdict in &case.plan.verdicts {
-            match &verdict.decision {
-                Decision::Ban(_) if !case.plan.enforce => decided.dry_run += 1,
-                Decision::Ban(ban) => match outcome.ban(&ban.net) {
-                    Some(Banned::InForce { .. }) => decided.banned += 1,
-                    _ => decided.failed += 1,
-                },
-                Decision::AlreadyBanned { .. } => decided.already_banned += 1,
-                Decision::Resolved => decided.resolved += 1,
-                Decision::Refused(_) => decided.refused += 1,
-            }
-        }
-    }
-    decided
 }

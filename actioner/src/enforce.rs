@@ -1,9 +1,11 @@
 //! Plans become facts in the kernel: ban, verify, destroy sockets, delete, measure. Dry run is matched here and nowhere else.
 
-use crate::firewall::{Ban, Change, Firewall};
+use crate::firewall::{Ban, Change};
+use crate::now::Now;
 use crate::plan::{Decision, Plan};
 use crate::policy::{DeleteAction, Limits};
-use crate::survey::{self, Removal};
+use crate::survey::{self, Removal, Removed};
+use crate::wall::Wall;
 use ipnet::IpNet;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Outcome {
     bans: HashMap<IpNet, Banned>,
+    /// Bans that should have stood and did not: the kernel had lost them, and has them again.
+    pub put_back: BTreeSet<IpNet>,
     /// What was deleted; None where nothing was to be, an error where it failed.
     pub removal: Option<Result<Removal, String>>,
     /// How long the bans took, sent and read back.
@@ -40,28 +44,52 @@ impl Outcome {
         self.bans.get(net)
     }
 
-    /// The bans that are not in force.
-    pub fn failed(&self) -> impl Iterator<Item = &IpNet> {
-        self.bans.iter().filter(|(_, banned)| matches!(banned, Banned::Failed(_))).map(|(net, _)| net)
+    /// What was deleted for `net`; None where nothing was to be.
+    pub fn removed(&self, net: &IpNet) -> Option<Removed> {
+        self.removal.as_ref()?.as_ref().ok()?.by_net.get(net).copied()
+    }
+
+    /// Why the ban of `net` is not in force, if it was tried and is not.
+    pub fn failure(&self, net: &IpNet) -> Option<&str> {
+        match self.bans.get(net) {
+            Some(Banned::Failed(why)) => Some(why),
+            _ => None,
+        }
     }
 }
 
-/// Carries out what the plans say, those of dry run excepted. `firewall` is None while nothing may be enforced.
-pub fn enforce(plans: &[&Plan], firewall: Option<&mut (dyn Firewall + 'static)>, limits: &Limits) -> Outcome {
+/// A standing ban is written again for so much less than it has left: rounding to whole seconds must not lengthen it.
+const ROUNDING: Duration = Duration::from_secs(2);
+
+/// Carries out what the plans say, those of dry run excepted. `wall` is None while nothing may be enforced.
+///
+/// A ban that stands already is asked for again, for the kernel may have lost it; deleting without a ban in force would
+/// break the living and let the entries come back (DOMAIN.md, 3).
+pub fn enforce(plans: &[&Plan], wall: Option<&mut Wall>, limits: &Limits, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
     let enforced = plans.iter().filter(|plan| plan.enforce);
     let verdicts: Vec<_> = enforced.flat_map(|plan| &plan.verdicts).collect();
-    let mut bans: Vec<Ban> = Vec::new();
-    for verdict in &verdicts {
-        if let Decision::Ban(ban) = &verdict.decision {
-            bans.push(Ban { net: ban.net, timeout: ban.lasts });
-        }
-    }
+    let bans: Vec<Ban> = verdicts.iter().filter_map(|verdict| wanted(&verdict.decision, now)).collect();
     if !bans.is_empty() {
         let started = Instant::now();
-        outcome.bans = ban(&bans, firewall);
+        outcome.bans = match wall {
+            Some(wall) => wall.ban(&bans),
+            None => {
+                let none = "no firewall is set up: the policy enforced nothing when it was read";
+                bans.iter().map(|ban| (ban.net, Banned::Failed(none.to_owned()))).collect()
+            }
+        };
         outcome.ban_took = Some(started.elapsed());
     }
+    outcome.put_back = verdicts
+        .iter()
+        .filter_map(|verdict| match &verdict.decision {
+            Decision::AlreadyBanned { net, .. } => Some(*net),
+            _ => None,
+        })
+        .filter(|net| matches!(outcome.ban(net), Some(Banned::InForce { change: Change::Added, .. })))
+        .filter(|net| !verdicts.iter().any(|verdict| is_new(&verdict.decision, net)))
+        .collect();
     let to_clear: BTreeSet<IpNet> = verdicts
         .iter()
         .filter_map(|verdict| match &verdict.decision {
@@ -73,8 +101,7 @@ pub fn enforce(plans: &[&Plan], firewall: Option<&mut (dyn Firewall + 'static)>,
             }
             _ => None,
         })
-        // Deleting without a ban in force would break the living and let the entries come back (DOMAIN.md, 3).
-        .filter(|net| !matches!(outcome.bans.get(net), Some(Banned::Failed(_))))
+        .filter(|net| !matches!(outcome.ban(net), Some(Banned::Failed(_))))
         .collect();
     if !to_clear.is_empty() {
         let started = Instant::now();
@@ -85,25 +112,17 @@ pub fn enforce(plans: &[&Plan], firewall: Option<&mut (dyn Firewall + 'static)>,
     outcome
 }
 
-fn ban(bans: &[Ban], firewall: Option<&mut (dyn Firewall + 'static)>) -> HashMap<IpNet, Banned> {
-    let all = |reason: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(reason.to_owned()))).collect();
-    let Some(firewall) = firewall else {
-        return all("no firewall is set up: the policy enforced nothing when it was read");
-    };
-    match firewall.ban(bans) {
-        Err(error) => all(&error.to_string()),
-        Ok(results) => bans
-            .iter()
-            .zip(results)
-            .map(|(ban, result)| {
-                let banned = match result {
-                    Ok(enforced) => {
-                        Banned::InForce { remaining: enforced.remaining, change: enforced.change }
-                    }
-                    Err(error) => Banned::Failed(error.to_string()),
-                };
-                (ban.net, banned)
-            })
-            .collect(),
+fn wanted(decision: &Decision, now: Now) -> Option<Ban> {
+    match decision {
+        Decision::Ban(ban) => Some(Ban { net: ban.net, timeout: ban.lasts }),
+        Decision::AlreadyBanned { net, until: Some(until), .. } => {
+            let timeout = until.checked_sub(now.boot + ROUNDING).filter(|left| !left.is_zero())?;
+            Some(Ban { net: *net, timeout })
+        }
+        _ => None,
     }
+}
+
+fn is_new(decision: &Decision, net: &IpNet) -> bool {
+    matches!(decision, Decision::Ban(ban) if ban.net == *net)
 }

@@ -1,8 +1,7 @@
 //! What the live table shows of a source: the only thing that may justify a ban.
 
 use crate::policy::{TableThresholds, Thresholds};
-use conntrack::summary::{SourceCounts, Sources};
-use ipnet::IpNet;
+use conntrack::summary::SourceCounts;
 use serde::{Deserialize, Serialize};
 
 /// Entries of one source, or of all hosts of one prefix together.
@@ -54,16 +53,6 @@ pub enum Shortfall {
 }
 
 impl Evidence {
-    /// What the live table shows of `net`. None: the source may not have found room in the bounded map, so
-    /// nothing is known.
-    pub fn of(net: IpNet, sources: &Sources) -> Option<Evidence> {
-        if net.prefix_len() == net.max_prefix_len() {
-            return sources.get(net.addr()).map(Evidence::from);
-        }
-        let inside = sources.iter().filter(|(source, _)| net.contains(source));
-        Some(inside.fold(Evidence::default(), |sum, (_, counts)| sum.plus(counts)))
-    }
-
     /// Whether each threshold is reached; the first that is not.
     pub fn meets(&self, thresholds: &Thresholds) -> Result<(), Shortfall> {
         let required = [
@@ -95,13 +84,13 @@ impl Evidence {
         }
     }
 
-    fn plus(self, counts: SourceCounts) -> Evidence {
-        let more = Evidence::from(counts);
+    /// Both together.
+    pub fn plus(self, more: Evidence) -> Evidence {
         Evidence {
             entries: self.entries + more.entries,
             assured: self.assured + more.assured,
             half_open: self.half_open + more.half_open,
-            socketless: None,
+            socketless: self.socketless.zip(more.socketless).map(|(a, b)| a + b),
         }
     }
 }

@@ -64,15 +64,21 @@ impl Host {
                 refused(format!("it has no table_id, and its instance {instance} is no address of this host"))
             }
             Err(_) if named.is_empty() => refused("it has neither table_id nor instance".to_owned()),
-            Err(_) if named.eq_ignore_ascii_case(&self.name) && !named.eq_ignore_ascii_case("localhost") => {
-                Ok(())
-            }
+            Err(_) if is_localhost(named) => refused(format!(
+                "it has no table_id, and the instance {instance} is what every host calls itself"
+            )),
+            Err(_) if named.eq_ignore_ascii_case(&self.name) => Ok(()),
             Err(_) => refused(format!(
                 "it has no table_id, and its instance {instance:?} is not this host's name ({:?})",
                 self.name
             )),
         }
     }
+}
+
+/// RFC 6761, 6.3, and what /etc/hosts of many distributions adds.
+fn is_localhost(name: &str) -> bool {
+    name.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case("localhost"))
 }
 
 /// `host:port`, `[v6]:port`, `[v6]`, `host`, `v6` → host.
@@ -99,8 +105,8 @@ mod tests {
         Host { table_id: "aaaa".into(), name: "web1".into(), own }
     }
 
-    fn meant(labels: &[(&str, &str)]) -> bool {
-        let alert = Alert {
+    fn alert(labels: &[(&str, &str)]) -> Alert {
+        Alert {
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             annotations: Default::default(),
             fingerprint: String::new(),
@@ -109,8 +115,11 @@ mod tests {
             origin: Origin::Webhook,
             receiver: "".into(),
             group_key: "".into(),
-        };
-        host().is_meant(&ThisHost::Auto, &alert).is_ok()
+        }
+    }
+
+    fn meant(labels: &[(&str, &str)]) -> bool {
+        host().is_meant(&ThisHost::Auto, &alert(labels)).is_ok()
     }
 
     #[test]
@@ -139,5 +148,10 @@ mod tests {
             assert!(!meant(&[("instance", loopback)]), "{loopback}");
         }
         assert!(!meant(&[]));
+        for name in ["localhost", "localhost.localdomain", "LOCALHOST"] {
+            let so_called = Host { name: name.to_owned(), ..host() };
+            let alert = alert(&[("instance", "localhost.localdomain:10048")]);
+            assert!(so_called.is_meant(&ThisHost::Auto, &alert).is_err(), "{name}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What Prometheus is told. No address is ever a label here: addresses are in the audit log.
 
+use crate::enforce::Outcome;
 use crate::plan::{Decision, Plan};
 use crate::refusal::Refusal;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -152,7 +153,7 @@ impl Metrics {
     /// Shows the zeros of these rules.
     pub fn know(&self, rules: impl Iterator<Item = String>) {
         for rule in rules {
-            for outcome in ["banned", "dry_run", "already_banned", "refused", "resolved"] {
+            for outcome in ["banned", "dry_run", "already_banned", "refused", "resolved", "failed"] {
                 drop(self.alerts.get_or_create(&RuleOutcome { rule: rule.clone(), outcome }));
             }
             for result in ["enforced", "dry_run", "failed"] {
@@ -223,26 +224,23 @@ impl Metrics {
         self.truncated.inc_by(alerts);
     }
 
-    /// An alert was decided; `failed` are the bans that the kernel did not take.
-    pub fn decided(&self, plan: &Plan, failed: impl Fn(&Decision) -> bool) {
+    /// An alert was decided, and carried out with this outcome.
+    pub fn decided(&self, plan: &Plan, outcome: &Outcome) {
         let rule = plan.rule.clone().unwrap_or_else(|| NO_RULE.to_owned());
         for verdict in &plan.verdicts {
             match &verdict.decision {
                 Decision::Refused(refusal) => {
                     self.refusals.get_or_create(&Reason { reason: refusal.reason() }).inc();
                 }
-                Decision::Ban(_) => {
-                    let result = match (plan.enforce, failed(&verdict.decision)) {
-                        (false, _) => "dry_run",
-                        (true, true) => "failed",
-                        (true, false) => "enforced",
-                    };
-                    self.bans.get_or_create(&RuleResult { rule: rule.clone(), result }).inc();
+                Decision::Ban(_) | Decision::AlreadyBanned { .. } => {
+                    if let Some(result) = result(plan, &verdict.decision, outcome) {
+                        self.bans.get_or_create(&RuleResult { rule: rule.clone(), result }).inc();
+                    }
                 }
-                Decision::AlreadyBanned { .. } | Decision::Resolved => {}
+                Decision::Resolved => {}
             }
         }
-        self.alerts.get_or_create(&RuleOutcome { rule, outcome: outcome(plan) }).inc();
+        self.alerts.get_or_create(&RuleOutcome { rule, outcome: one_word(plan, outcome) }).inc();
     }
 
     /// Entries were deleted for a rule.
@@ -296,14 +294,28 @@ impl Metrics {
     }
 }
 
-/// The one word for an alert with several verdicts: what was done goes before what was not.
-fn outcome(plan: &Plan) -> &'static str {
-    let has = |wanted: fn(&Decision) -> bool| plan.verdicts.iter().any(|verdict| wanted(&verdict.decision));
-    if has(|decision| matches!(decision, Decision::Ban(_))) {
+/// The counter's word for a ban; None where one that stands already still does.
+fn result(plan: &Plan, decision: &Decision, outcome: &Outcome) -> Option<&'static str> {
+    let failed = decision.net().is_some_and(|net| outcome.failure(&net).is_some());
+    match decision {
+        Decision::Ban(_) if !plan.enforce => Some("dry_run"),
+        _ if plan.enforce && failed => Some("failed"),
+        Decision::Ban(_) => Some("enforced"),
+        _ => None,
+    }
+}
+
+/// The one word for an alert with several verdicts: what failed goes first, what was done before what was not.
+fn one_word(plan: &Plan, outcome: &Outcome) -> &'static str {
+    let has =
+        |wanted: &dyn Fn(&Decision) -> bool| plan.verdicts.iter().any(|verdict| wanted(&verdict.decision));
+    if has(&|decision| result(plan, decision, outcome) == Some("failed")) {
+        "failed"
+    } else if has(&|decision| matches!(decision, Decision::Ban(_))) {
         if plan.enforce { "banned" } else { "dry_run" }
-    } else if has(|decision| matches!(decision, Decision::AlreadyBanned { .. })) {
+    } else if has(&|decision| matches!(decision, Decision::AlreadyBanned { .. })) {
         "already_banned"
-    } else if has(|decision| matches!(decision, Decision::Resolved)) {
+    } else if has(&|decision| matches!(decision, Decision::Resolved)) {
         "resolved"
     } else {
         "refused"

@@ -8,6 +8,8 @@ use crate::policy::{Policy, Rule, Sources};
 use crate::refusal::Refusal;
 use crate::source;
 use conntrack::Summary;
+use ipnet::IpNet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// The rule that an alert falls under, or why there is none: table identity first, then matchers.
@@ -22,43 +24,80 @@ pub fn rule_for<'p>(policy: &'p Policy, host: &Host, alert: &Alert) -> Result<&'
 /// A nominated source and what the live table shows of it. None: it cannot be known.
 pub type Nominee = (IpAddr, Option<Evidence>);
 
-/// The sources that an alert nominates under a rule.
-///
-/// # Errors
-/// [`Refusal::NotASource`]: the label holds no address.
-pub fn nominate(rule: &Rule, alert: &Alert, summary: &Summary) -> Result<Vec<Nominee>, Refusal> {
-    match &rule.sources {
-        Sources::Label(label) => {
-            let source = source::parse(alert.label(label))
-                .map_err(|source| Refusal::NotASource { label: label.clone(), source })?;
-            Ok(vec![(source, evidence(rule, source, summary))])
+/// Nominates from one reading of the live table. What many alerts ask for alike is worked out once.
+#[derive(Debug)]
+pub struct Nominator<'s> {
+    summary: &'s Summary,
+    /// By the rule's name.
+    tops: HashMap<String, Vec<Nominee>>,
+    /// Sums over networks wider than a host, by the length of their prefix.
+    sums: HashMap<(bool, u8), HashMap<IpNet, Evidence>>,
+}
+
+impl<'s> Nominator<'s> {
+    /// On this reading.
+    pub fn new(summary: &'s Summary) -> Nominator<'s> {
+        Nominator { summary, tops: HashMap::new(), sums: HashMap::new() }
+    }
+
+    /// The sources that an alert nominates under a rule.
+    ///
+    /// # Errors
+    /// [`Refusal::NotASource`]: the label holds no address.
+    pub fn nominate(&mut self, rule: &Rule, alert: &Alert) -> Result<Vec<Nominee>, Refusal> {
+        match &rule.sources {
+            Sources::Label(label) => {
+                let source = source::parse(alert.label(label))
+                    .map_err(|source| Refusal::NotASource { label: label.clone(), source })?;
+                Ok(vec![(source, self.evidence(rule, source))])
+            }
+            Sources::Top(most) => Ok(self.top(rule, *most as usize)),
+            Sources::All => Err(Refusal::EvidenceUnavailable(
+                "the rule deletes socketless entries of all sources, and this version does not measure sockets"
+                    .to_owned(),
+            )),
         }
-        Sources::Top(most) => Ok(top(rule, *most as usize, summary)),
-        Sources::All => Err(Refusal::EvidenceUnavailable(
-            "the rule deletes socketless entries of all sources, and this version does not measure sockets"
-                .to_owned(),
-        )),
+    }
+
+    /// The live table's `most` largest remote sources by what the rule requires; equal ones by address.
+    pub fn top(&mut self, rule: &Rule, most: usize) -> Vec<Nominee> {
+        if let Some(known) = self.tops.get(&rule.name).filter(|known| known.len() >= most) {
+            return known.iter().take(most).copied().collect();
+        }
+        let rank = |counts| Evidence::from(counts).rank(&rule.require.source);
+        let sources = self.summary.sources.iter().map(|(source, counts)| (rank(counts), source));
+        let mut ranked: Vec<(u64, IpAddr)> = sources.filter(|(count, _)| *count > 0).collect();
+        ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        ranked.truncate(most);
+        let top: Vec<Nominee> = ranked
+            .into_iter()
+            .map(|(_, source)| (source.to_canonical(), self.evidence(rule, source)))
+            .collect();
+        self.tops.insert(rule.name.clone(), top.clone());
+        top
+    }
+
+    /// What is known of what would be banned for `source`: of the source, or summed over the rule's prefix. None: the
+    /// source may not have found room in the bounded map, so nothing is known.
+    fn evidence(&mut self, rule: &Rule, source: IpAddr) -> Option<Evidence> {
+        let net = match &rule.ban {
+            Some(ban) => ban_prefix(source, ban.ipv4_prefix, ban.ipv6_prefix),
+            None => source.into(),
+        };
+        if net.prefix_len() == net.max_prefix_len() {
+            return self.summary.sources.get(net.addr()).map(Evidence::from);
+        }
+        let length = (net.addr().is_ipv4(), net.prefix_len());
+        let sums = self.sums.entry(length).or_insert_with(|| sums(self.summary, length));
+        Some(sums.get(&net).copied().unwrap_or_default())
     }
 }
 
-/// What is known of what would be banned for `source`: of the source, or summed over the rule's prefix.
-fn evidence(rule: &Rule, source: IpAddr, summary: &Summary) -> Option<Evidence> {
-    let net = match &rule.ban {
-        Some(ban) => ban_prefix(source, ban.ipv4_prefix, ban.ipv6_prefix),
-        None => source.into(),
-    };
-    Evidence::of(net, &summary.sources)
-}
-
-/// The live table's largest remote sources by what the rule requires; equal ones by address.
-fn top(rule: &Rule, most: usize, summary: &Summary) -> Vec<Nominee> {
-    let mut ranked: Vec<(u64, IpAddr)> = summary
-        .sources
-        .iter()
-        .map(|(source, counts)| (Evidence::from(counts).rank(&rule.require.source), source))
-        .filter(|(count, _)| *count > 0)
-        .collect();
-    ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    ranked.truncate(most);
-    ranked.into_iter().map(|(_, source)| (source.to_canonical(), evidence(rule, source, summary))).collect()
+fn sums(summary: &Summary, (ipv4, bits): (bool, u8)) -> HashMap<IpNet, Evidence> {
+    let mut sums: HashMap<IpNet, Evidence> = HashMap::new();
+    for (source, counts) in summary.sources.iter().filter(|(source, _)| source.is_ipv4() == ipv4) {
+        let sum = sums.entry(ban_prefix(source, bits, bits)).or_default();
+        *sum = sum.plus(Evidence::from(counts));
+    }
+    sums
 }

@@ -20,7 +20,7 @@ pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
             Decision::Ban(ban) => match outcome.ban(&ban.net) {
                 Some(Banned::InForce { .. }) => {
                     let lasts = humantime::format_duration(ban.lasts).to_string();
-                    let deleted = removed(outcome, &ban.net);
+                    let deleted = outcome.removed(&ban.net).map(|removed| removed.deleted);
                     let net = ban.net.to_string();
                     tracing::info!(
                         source,
@@ -46,6 +46,19 @@ pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
                 }
                 None => tracing::error!(source, rule, alert = name, origin, "NOT banned: it was not tried"),
             },
+            Decision::AlreadyBanned { net, .. } if plan.enforce && outcome.failure(net).is_some() => {
+                let error = outcome.failure(net);
+                let net = net.to_string();
+                tracing::error!(
+                    source,
+                    net,
+                    rule,
+                    alert = name,
+                    origin,
+                    error,
+                    "NO LONGER banned: the kernel lost it and did not take it again"
+                );
+            }
             Decision::AlreadyBanned { .. } => {
                 tracing::debug!(source, rule, alert = name, origin, "already banned");
             }
@@ -58,9 +71,4 @@ pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
             }
         }
     }
-}
-
-fn removed(outcome: &Outcome, net: &ipnet::IpNet) -> Option<u64> {
-    let removal = outcome.removal.as_ref()?.as_ref().ok()?;
-    Some(removal.by_net.get(net).copied().unwrap_or_default().matched)
 }

@@ -10,8 +10,10 @@ use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::policy::{Backend, Policy};
 use crate::state::State;
-use crate::watch::Gauge;
-use std::collections::HashMap;
+use crate::survey;
+use crate::wall::Wall;
+use crate::watch::{Gauge, Told};
+use conntrack::Table;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -19,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use web::{Gate, Limits, Listen, Server};
 
 /// Webhooks that wait for the effects thread. Alertmanager retries what finds no room.
@@ -40,6 +42,8 @@ pub fn run(flags: &Run) -> Result<(), String> {
 }
 
 async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(), String> {
+    // Caught from here on: what comes while sets and rule are put up waits until they are.
+    let signals = Signals::catch()?;
     make_directory_of(&flags.admin_socket)?;
     listen.push(Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
     let server = Server::bind(&listen, Limits::default()).map_err(|error| error.to_string())?;
@@ -63,7 +67,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     for address in server.addresses() {
         tracing::info!(%address, socket = %flags.admin_socket.display(), "listening");
     }
-    let shutdown = until_stopped(Rc::clone(&routes))?;
+    let shutdown = signals.until_stopped(Rc::clone(&routes));
     server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
     // The effects thread ends what is queued, bans included, before the process does.
     let _ = orders.send(Order::Stop);
@@ -75,19 +79,34 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
 }
 
 /// SIGTERM and SIGINT end it; SIGHUP reads the policy again.
-fn until_stopped(routes: Rc<Routes>) -> Result<impl Future<Output = ()>, String> {
-    let mut hangup =
-        signal(SignalKind::hangup()).map_err(|error| format!("cannot listen for SIGHUP: {error}"))?;
-    let stop = web::shutdown::signal();
-    Ok(async move {
-        tokio::pin!(stop);
+struct Signals<S> {
+    hangup: Signal,
+    stop: S,
+}
+
+impl Signals<()> {
+    fn catch() -> Result<Signals<impl Future<Output = ()>>, String> {
+        let hangup = signal(SignalKind::hangup());
+        let hangup = hangup.map_err(|error| format!("cannot listen for SIGHUP: {error}"))?;
+        Ok(Signals { hangup, stop: web::shutdown::signal() })
+    }
+}
+
+impl<S: Future<Output = ()>> Signals<S> {
+    async fn until_stopped(mut self, routes: Rc<Routes>) {
+        let mut stop = std::pin::pin!(self.stop);
         loop {
             tokio::select! {
                 () = &mut stop => return,
-                Some(()) = hangup.recv() => drop(http::reload(&routes).await),
+                Some(()) = self.hangup.recv() => {}
+            }
+            // A reload waits for the dump that is under way; a stop does not wait for the reload.
+            tokio::select! {
+                () = &mut stop => return,
+                _ = http::reload(&routes) => {}
             }
         }
-    })
+    }
 }
 
 fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, String> {
@@ -95,23 +114,25 @@ fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, Str
     let audit = Audit::open(&flags.storage, now).map_err(|error| {
         format!("cannot open the audit log: {error} (choose another directory with --storage.path)")
     })?;
+    may_read_table()?;
     let mut state = State::new();
-    let mut firewall = None;
+    let mut wall = None;
     for warning in &policy.warnings {
         tracing::warn!("{warning}");
     }
     if policy.enforces_anything() {
-        let mut opened = open_firewall(&policy)?;
-        let found = adopt(opened.as_mut(), &mut state)?;
+        let mut up = put_up_wall(&policy)?;
+        let found = adopt(&mut up, &mut state)?;
         tracing::info!(set = policy.firewall.set, found, "enforcing; bans found in the kernel stay in force");
         tracing::warn!(
             "bans live in the kernel alone: a reboot, or somebody's `ipset flush`, ends them (a store comes with another version)"
         );
-        firewall = Some(opened);
+        wall = Some(up);
     } else {
         tracing::info!(
             "dry run: decisions are made and written down, and nothing is changed (`enforce: true` in the policy acts)"
         );
+        say_what_still_stands(&policy);
     }
     metrics.policy_in_force(policy.enforces_anything(), now.wall);
     let gauge = Gauge::open().map_err(|error| {
@@ -120,34 +141,50 @@ fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, Str
     Ok(Effects {
         policy: Arc::new(policy),
         state,
-        firewall,
-        open_firewall,
+        wall,
+        put_up_wall,
         audit,
         metrics,
         gauge: gauge.ok(),
         last_dump: None,
-        watched: HashMap::new(),
+        told: Told::default(),
     })
+}
+
+/// Without the right to read the table nothing can ever be decided; a kernel that has none yet may get one.
+fn may_read_table() -> Result<(), String> {
+    match Table::open().and_then(|mut table| survey::fill(&mut table)) {
+        Ok(_) => Ok(()),
+        Err(error @ conntrack::Error::NotPermitted { .. }) => {
+            Err(format!("{error}; dry run needs it too, for decisions are made on the live table"))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the connection tracking table cannot be read: every alert is answered 503 until it can (modprobe nf_conntrack_netlink)");
+            Ok(())
+        }
+    }
+}
+
+/// Bans of an earlier run outlive it, and dry run does not end them.
+fn say_what_still_stands(policy: &Policy) {
+    let found = configured_firewall(policy).and_then(|mut firewall| firewall.list());
+    let (set, found) = (&policy.firewall.set, found.map_or(0, |elements| elements.len()));
+    if found > 0 {
+        tracing::warn!(
+            set,
+            found,
+            "bans of an earlier run are still in force and dry run does not end them: they expire, or `conntrack-actioner teardown` removes them"
+        );
+    }
 }
 
 /// The firewall that a policy asks for, its sets and rule in place.
 ///
 /// # Errors
 /// Why there is none.
-pub fn open_firewall(policy: &Policy) -> Result<Box<dyn Firewall>, String> {
-    let mut firewall = configured_firewall(policy).map_err(|error| error.to_string())?;
-    let ensured = firewall.ensure().map_err(|error| error.to_string())?;
-    if let Err(error) = &ensured.ipv6 {
-        tracing::error!(%error, "IPv6 sources cannot be banned; IPv4 is in force");
-    }
-    let missing = |family: &firewall::EnsuredFamily| family.rule == firewall::Rule::Missing;
-    if missing(&ensured.ipv4) || ensured.ipv6.as_ref().is_ok_and(missing) {
-        tracing::error!(
-            "manage_rule is false and no rule refers to our set: NOTHING DROPS. Add to raw PREROUTING: -m set --match-set {}-4 src -j DROP",
-            policy.firewall.set
-        );
-    }
-    Ok(firewall)
+pub fn put_up_wall(policy: &Policy) -> Result<Wall, String> {
+    let firewall = configured_firewall(policy).map_err(|error| error.to_string())?;
+    Wall::put_up(firewall, &policy.firewall.set).map_err(|error| error.to_string())
 }
 
 /// The firewall that a policy asks for, not yet touched.

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::thread;
 
-/// Keys kept for a deletion take at most so much; what does not fit is deleted by another round.
-const KEYS: usize = 24 << 20;
+/// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
+const KEYS: usize = (24 << 20) / 44;
 /// Rounds of one deletion: a source whose sockets could not be destroyed makes new entries while we delete.
 const ROUNDS: usize = 4;
 
@@ -102,8 +102,8 @@ impl Networks {
 /// What was removed for one banned network.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
-    /// Entries found, and meant to be deleted.
-    pub matched: u64,
+    /// Entries that the kernel deleted.
+    pub deleted: u64,
     /// More were there than `limits.deletes_per_action` allows.
     pub clipped: bool,
 }
@@ -119,52 +119,85 @@ pub struct Removal {
     pub sockets: Destroyed,
     /// Why sockets could not be destroyed, if they could not even be listed.
     pub sockets_error: Option<String>,
+    /// Each round found entries, so there may be more.
+    pub unfinished: bool,
 }
 
-/// Destroys the sockets whose peer is in `nets`, then deletes the entries that have one of them at either end: by their
-/// keys, from dumps made for it after the ban, so that nothing new can follow. Without the sockets' end the
-/// host's own keep-alives would put the entries back, turned round (DOMAIN.md, 3).
+impl Removal {
+    /// What was not done although it should have been; each a sentence.
+    pub fn troubles(&self) -> Vec<String> {
+        let errno = std::io::Error::from_raw_os_error;
+        let mut troubles = Vec::new();
+        if let Some((count, error)) = self.deleted.refusal() {
+            troubles.push(format!("{count} entries were not deleted: {error}"));
+        }
+        troubles
+            .extend(self.sockets_error.iter().map(|error| format!("sockets were not destroyed: {error}")));
+        if self.sockets.unsupported {
+            troubles.push("sockets were not destroyed, so their keep-alives can bring entries back: this kernel has no CONFIG_INET_DIAG_DESTROY".to_owned());
+        }
+        if let Some((count, first)) = self.sockets.failed {
+            troubles.push(format!("{count} sockets were not destroyed: {}", errno(first)));
+        }
+        if self.unfinished {
+            troubles.push(format!("entries were still found in round {ROUNDS} of the deletion: something makes them as fast as they are deleted"));
+        }
+        troubles
+    }
+}
+
+/// Destroys the sockets whose peer is in `nets`, then deletes the entries that have one of them at either end, at most
+/// `most` for each: by their keys, from dumps made for it after the ban, so that nothing new can follow. Without the
+/// sockets' end the host's own keep-alives would put the entries back, turned round (DOMAIN.md, 3).
 ///
 /// # Errors
 /// The table could not be read or changed.
 pub fn remove(nets: impl Iterator<Item = IpNet>, most: u64) -> Result<Removal, Error> {
     let nets = Networks::of(nets);
     on_dump_thread(|table| {
-        let mut removal = Removal::default();
+        let mut removal = Removal { unfinished: true, ..Removal::default() };
         for _ in 0..ROUNDS {
             match destroy_sockets(&nets) {
                 Ok(destroyed) => removal.sockets = plus(removal.sockets, destroyed),
                 Err(error) => removal.sockets_error = Some(error.to_string()),
             }
             let keys = keys_of(table, &nets, most, &mut removal.by_net)?;
-            if keys.is_empty() {
+            let mut done = true;
+            for (net, keys) in keys {
+                done &= keys.is_empty();
+                let deleted = table.delete(keys.iter())?;
+                removal.by_net.entry(net).or_default().deleted += deleted.deleted;
+                removal.deleted.deleted += deleted.deleted;
+                removal.deleted.absent += deleted.absent;
+                removal.deleted.failed = removal.deleted.failed.or(deleted.failed);
+            }
+            if done {
+                removal.unfinished = false;
                 break;
             }
-            let deleted = table.delete(keys.iter())?;
-            removal.deleted.deleted += deleted.deleted;
-            removal.deleted.absent += deleted.absent;
-            removal.deleted.failed = removal.deleted.failed.or(deleted.failed);
         }
         Ok(removal)
     })
 }
 
+/// The keys of each network's entries, as many as may still be deleted and as fit.
 fn keys_of(
     table: &mut Table,
     nets: &Networks,
     most: u64,
     by_net: &mut HashMap<IpNet, Removed>,
-) -> Result<FlowKeys, Error> {
-    let mut keys = FlowKeys::bounded(KEYS);
+) -> Result<HashMap<IpNet, FlowKeys>, Error> {
+    let mut keys: HashMap<IpNet, FlowKeys> = HashMap::new();
+    let mut kept = 0;
     table.visit(|flow| {
-        if let Some(net) = nets.of_flow(flow) {
-            let removed = by_net.entry(net).or_default();
-            if removed.matched < most {
-                removed.matched += 1;
-                keys.push(flow.key());
-            } else {
-                removed.clipped = true;
-            }
+        let Some(net) = nets.of_flow(flow) else { return };
+        let removed = by_net.entry(net).or_default();
+        let own = keys.entry(net).or_insert_with(|| FlowKeys::bounded(usize::MAX));
+        if removed.deleted + own.len() as u64 >= most {
+            removed.clipped = true;
+        } else if kept < KEYS {
+            kept += 1;
+            own.push(flow.key());
         }
     })?;
     Ok(keys)

@@ -33,6 +33,11 @@ pub fn teardown(flags: &Teardown) -> Result<String, String> {
 fn policy(file: &Path) -> Result<Policy, String> {
     match file.try_exists() {
         Ok(false) => Policy::parse("never_ban: []\n", Path::new(".")).map_err(|errors| errors.to_string()),
-        _ => Policy::load(file).map_err(|errors| errors.to_string()),
+        _ => Policy::load(file).map_err(|errors| {
+            format!(
+                "{errors}\nSo the name of our sets is not known and nothing was removed. If it is the default, conntrack-guard: \
+                 run this again with --policy.file and a file that does not exist"
+            )
+        }),
     }
 }

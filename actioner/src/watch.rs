@@ -8,7 +8,7 @@ use crate::policy::{Thresholds, Watch, WatchAlert};
 use conntrack::Summary;
 use conntrack::summary::Mark;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// Of one alert, at most so many sources are raised in one look: the largest.
-const MOST: usize = 1000;
+pub const MOST: usize = 1000;
 /// Under pressure a dump may take this part of the time, not more.
 const DUTY: u32 = 5;
 
@@ -54,6 +54,32 @@ fn number(file: &File) -> io::Result<u64> {
     let len = file.read_at(&mut text, 0)?;
     let digits = std::str::from_utf8(&text[..len]).unwrap_or_default().trim();
     digits.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{digits:?} is no number")))
+}
+
+/// What was said of the sources that the watch raised at its last dump. A source that it does not raise any more is news
+/// when it comes back.
+#[derive(Debug, Default)]
+pub struct Told {
+    before: Words,
+    now: Words,
+}
+
+type Words = HashMap<(String, Option<IpAddr>), &'static str>;
+
+impl Told {
+    /// Another dump begins.
+    pub fn begin(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+
+    /// Whether the word for this source under this alert is another than at the last dump.
+    pub fn is_news(&mut self, alert: &str, source: Option<IpAddr>, word: &'static str) -> bool {
+        let key = (alert.to_owned(), source);
+        let before = self.before.get(&key).copied();
+        self.now.insert(key, word);
+        // "banned" and then "already banned" are one story.
+        before != Some(word) && !(word == "already_banned" && before == Some("ban"))
+    }
 }
 
 /// When the watch looked last, and how long it took.

@@ -1,0 +1,76 @@
+//! What became of a notification: the answer's body.
+
+use crate::effects::Case;
+use crate::enforce::Outcome;
+use crate::plan::Decision;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Counts, and of each reason for a refusal or failure the first sentence.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    /// Alerts in the notification; one more for those that Alertmanager cut off, which nominate from the live table.
+    pub alerts: u64,
+    /// Sources banned: read back from the kernel.
+    pub banned: u64,
+    /// Sources that would have been banned.
+    pub dry_run: u64,
+    /// Sources whose ban the kernel did not take, or has lost.
+    pub failed: u64,
+    /// Sources banned before.
+    pub already_banned: u64,
+    /// Sources and alerts refused.
+    pub refused: u64,
+    /// Alerts that were resolved.
+    pub resolved: u64,
+    /// By reason; `ban_failed` for bans that the kernel did not take.
+    pub reasons: BTreeMap<&'static str, Reason>,
+}
+
+/// Why something was not done.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// How often.
+    pub count: u64,
+    /// The first of them, as a sentence.
+    pub first: String,
+}
+
+impl Decided {
+    pub(crate) fn of<'a>(cases: impl Iterator<Item = &'a Case>, outcome: &Outcome) -> Decided {
+        let mut decided = Decided::default();
+        for case in cases {
+            decided.alerts += 1;
+            for verdict in &case.plan.verdicts {
+                decided.add(&verdict.decision, case.plan.enforce, outcome);
+            }
+        }
+        decided
+    }
+
+    fn add(&mut self, decision: &Decision, enforce: bool, outcome: &Outcome) {
+        let failure = decision.net().filter(|_| enforce).and_then(|net| outcome.failure(&net));
+        match (decision, failure) {
+            (Decision::Refused(refusal), _) => {
+                self.refused += 1;
+                self.because(refusal.reason(), || refusal.to_string());
+            }
+            (Decision::Resolved, _) => self.resolved += 1,
+            (_, Some(why)) => {
+                self.failed += 1;
+                self.because("ban_failed", || why.to_owned());
+            }
+            (Decision::Ban(_), None) if enforce => self.banned += 1,
+            (Decision::Ban(_), None) => self.dry_run += 1,
+            (Decision::AlreadyBanned { .. }, None) => self.already_banned += 1,
+        }
+    }
+
+    fn because(&mut self, reason: &'static str, sentence: impl FnOnce() -> String) {
+        let reason = self.reasons.entry(reason).or_default();
+        if reason.count == 0 {
+            reason.first = sentence();
+        }
+        reason.count += 1;
+    }
+}
