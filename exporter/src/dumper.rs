@@ -57,12 +57,9 @@ impl Dumper {
         Dumper { table: None, pace, seen: Seen::default(), held, choice, mishaps, malformed_told: false }
     }
 
-    /// Dumps the table once.
-    ///
-    /// A dump that the table's resizing interrupted is made again. If the second is interrupted too it is used: off by the few
-    /// entries that moved, it says more than nothing, and `conntrack_exporter_dump_errors_total` tells.
+    /// Dumps the table, a second time if the first was interrupted.
     pub(crate) fn dump(&mut self) -> Result<Snapshot, Error> {
-        let result = self.visit().inspect_err(|error| {
+        let result = uninterrupted(|| self.visit()).inspect_err(|error| {
             self.mishaps.count(error.reason());
             // Its answer may still be under way, and the next question would be refused with EBUSY.
             self.pace = self.table.take().and_then(Table::into_pace).or_else(|| self.pace.take());
@@ -85,11 +82,6 @@ impl Dumper {
     }
 
     fn visit(&mut self) -> Result<(Summary, Dump), Error> {
-        let first = self.visit_once()?;
-        if first.1.interrupted { self.visit_once() } else { Ok(first) }
-    }
-
-    fn visit_once(&mut self) -> Result<(Summary, Dump), Error> {
         let table = match &mut self.table {
             Some(table) => table,
             closed => {
@@ -124,5 +116,60 @@ impl Dumper {
             }
             self.malformed_told = true;
         }
+    }
+}
+
+/// A dump that the table's resizing interrupted is made again. If the second is interrupted too it is used: off by the few
+/// entries that moved, it says more than nothing, and `conntrack_exporter_dump_errors_total` tells.
+fn uninterrupted<T>(mut visit: impl FnMut() -> Result<(T, Dump), Error>) -> Result<(T, Dump), Error> {
+    let first = visit()?;
+    if first.1.interrupted { visit() } else { Ok(first) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prefixes::Lengths;
+    use std::time::Duration;
+
+    fn visited(interruptions: &[bool]) -> usize {
+        let mut visits = 0;
+        let result = uninterrupted(|| {
+            let interrupted = interruptions[visits];
+            visits += 1;
+            Ok((visits, Dump { entries: 0, malformed: None, interrupted, elapsed: Duration::ZERO }))
+        });
+        assert_eq!(result.unwrap().0, visits, "the last one is used");
+        visits
+    }
+
+    #[test]
+    fn an_interrupted_dump_is_made_again_once() {
+        assert_eq!(visited(&[false]), 1);
+        assert_eq!(visited(&[true, false]), 2);
+        assert_eq!(visited(&[true, true]), 2);
+    }
+
+    #[test]
+    fn a_dump_that_was_not_whole_is_counted_by_its_reason_and_used() {
+        let mishaps = Arc::new(Mishaps::default());
+        let mut dumper = Dumper {
+            table: None,
+            pace: None,
+            seen: Seen::default(),
+            held: Held::new(Duration::ZERO, 1),
+            choice: Choice { top: 1, min_entries: 1, lengths: Lengths { ipv4: 24, ipv6: 64 } },
+            mishaps: Arc::clone(&mishaps),
+            malformed_told: false,
+        };
+        let odd = Some((3, conntrack::netlink::Malformed("a tuple cut short")));
+        dumper.note(&Dump { entries: 9, malformed: odd, interrupted: true, elapsed: Duration::ZERO });
+        let counted: Vec<_> = REASONS
+            .iter()
+            .zip(mishaps.errors())
+            .filter(|(_, count)| *count > 0)
+            .map(|(reason, _)| *reason)
+            .collect();
+        assert_eq!(counted, ["malformed", "interrupted"], "a dump each, however many entries");
     }
 }

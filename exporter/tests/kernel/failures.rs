@@ -33,7 +33,10 @@ fn without_net_admin_the_dump_fails_alone() {
 #[test]
 fn an_ordinary_user_sees_count_and_limit_too() {
     let lab = Lab::new();
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    // The one capability that lets him reach the binary, wherever the workspace lies.
+    let reach = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
+    let user =
+        [&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], &reach[..], &["--"]].concat();
     let metrics = lab.start_under(&user, &[]).scrape();
     assert!(metrics.success("table") && metrics.success("timeouts") && !metrics.success("flows"));
     assert_eq!(metrics.value("nf_conntrack_entries"), 0.0);
