@@ -227,7 +227,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn ends(tuple: &Tuple) -> Option<(SocketAddr, SocketAddr)> {
+/// The two ends of a tuple with ports.
+pub(crate) fn ends(tuple: &Tuple) -> Option<(SocketAddr, SocketAddr)> {
     let end = |address: IpAddr, port: u16| SocketAddr::new(address, port);
     match tuple.l4 {
         L4::Ports { src, dst } => Some((end(tuple.src, src), end(tuple.dst, dst))),
