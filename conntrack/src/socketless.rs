@@ -13,8 +13,9 @@ use foldhash::quality::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub use crate::timeouts::{TcpTimeouts, Timeouts};
 
 /// `TCP_SYN_RECV` of `include/net/tcp_states.h`: in inet_diag also the request sockets of a deferring listener.
 const SYN_RECV: u8 = 3;
@@ -90,50 +91,13 @@ impl Connected {
     }
 }
 
-/// The timeouts that tell idle from busy, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpTimeouts {
-    /// `nf_conntrack_tcp_timeout_established`.
-    pub established: u32,
-    /// `nf_conntrack_tcp_timeout_unacknowledged`.
-    pub unacknowledged: u32,
-    /// `nf_conntrack_tcp_timeout_max_retrans`.
-    pub max_retrans: u32,
-}
-
-impl TcpTimeouts {
-    /// Reads them from procfs, in the calling thread's namespace.
-    ///
-    /// # Errors
-    /// A file is missing or holds no number; the text names it.
-    pub fn read(procfs: &Path) -> std::io::Result<TcpTimeouts> {
-        let read = |name: &str| {
-            let path = procfs.join("sys/net/netfilter").join(format!("nf_conntrack_tcp_timeout_{name}"));
-            let named = |why: String| std::io::Error::other(format!("{}: {why}", path.display()));
-            let text = std::fs::read_to_string(&path).map_err(|error| named(error.to_string()))?;
-            text.trim().parse().map_err(|_| named(format!("{:?} is no number", text.trim())))
-        };
-        Ok(TcpTimeouts {
-            established: read("established")?,
-            unacknowledged: read("unacknowledged")?,
-            max_retrans: read("max_retrans")?,
-        })
-    }
-
-    /// An established entry with no more than so many seconds left may be busy: unacknowledged data, retransmissions and loose
-    /// pick-up hold at most this.
-    fn busy(&self) -> u32 {
-        self.unacknowledged.max(self.max_retrans)
-    }
-}
-
 /// Why nothing can be judged at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotJudge {
     /// The sysctls leave no room between idle and busy.
     #[error(
-        "nf_conntrack_tcp_timeout_established is {established} s and not above {busy} s (the larger of _unacknowledged and _max_retrans): an idle \
-         entry looks like a busy one, so dead slots cannot be told"
+        "nf_conntrack_tcp_timeout_established is {established} s and not above {busy} s (the largest of _unacknowledged and _max_retrans, here and \
+         in timeout policies): an idle entry looks like a busy one, so dead slots cannot be told"
     )]
     Timeouts {
         /// Seconds.
@@ -173,8 +137,9 @@ impl<'a> Judge<'a> {
         timeouts: TcpTimeouts,
         grace: Duration,
     ) -> Result<Judge<'a>, CannotJudge> {
-        if timeouts.established <= timeouts.busy() {
-            return Err(CannotJudge::Timeouts { established: timeouts.established, busy: timeouts.busy() });
+        let (established, busy) = (timeouts.default().established, timeouts.busy());
+        if established <= busy {
+            return Err(CannotJudge::Timeouts { established, busy });
         }
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
         Ok(Judge { sockets, own, timeouts, grace })
@@ -188,11 +153,10 @@ impl<'a> Judge<'a> {
             return Behind::NotJudged;
         };
         let settled = flow.status.seen_reply() && flow.status.assured() && !flow.status.offload();
-        if !settled || flow.synproxy || left <= self.timeouts.busy() {
+        if !settled || flow.synproxy {
             return Behind::NotJudged;
         }
-        // More left than a full timeout: a timeout policy of its own, so its idle time is not known.
-        let Some(idle) = self.timeouts.established.checked_sub(left) else { return Behind::NotJudged };
+        let Some(idle) = self.timeouts.idle(left) else { return Behind::NotJudged };
         if idle <= self.grace {
             return Behind::NotJudged;
         }
@@ -241,7 +205,7 @@ mod tests {
     use super::*;
     use crate::flow::{Family, Protocol, Status, Zone};
 
-    const TIMEOUTS: TcpTimeouts = TcpTimeouts { established: 432_000, unacknowledged: 300, max_retrans: 300 };
+    const TIMEOUTS: Timeouts = Timeouts { established: 432_000, unacknowledged: 300, max_retrans: 300 };
     const ASSURED: Status = Status(0b1110);
 
     fn tuple(src: &str, dst: &str) -> Tuple {
@@ -277,7 +241,9 @@ mod tests {
             connected.add(local.parse().unwrap(), peer.parse().unwrap(), *kind);
         }
         let own = OwnAddresses::of(["192.0.2.1/32", "127.0.0.0/8"].map(|net| net.parse().unwrap()), []);
-        Judge::new(&connected, &own, TIMEOUTS, Duration::from_secs(30)).unwrap().judge(flow)
+        Judge::new(&connected, &own, TcpTimeouts::of(TIMEOUTS, []), Duration::from_secs(30))
+            .unwrap()
+            .judge(flow)
     }
 
     #[test]
@@ -299,7 +265,7 @@ mod tests {
         let unjudged: [(&str, Change); 8] = [
             ("busy", |f| f.timeout = Some(300)),
             ("within the grace", |f| f.timeout = Some(431_970)),
-            ("a timeout of its own", |f| f.timeout = Some(432_001)),
+            ("a timeout by hand", |f| f.timeout = Some(432_001)),
             ("offloaded", |f| f.timeout = None),
             ("not assured", |f| f.status = Status(0b1010)),
             ("no reply seen", |f| f.status = Status(0b1100)),
@@ -336,12 +302,12 @@ mod tests {
         let connected =
             Connected { pairs: HashMap::default(), hash: RandomState::default(), since: Instant::now() };
         let own = OwnAddresses::default();
-        let short = TcpTimeouts { established: 300, ..TIMEOUTS };
+        let short = TcpTimeouts::of(Timeouts { established: 300, ..TIMEOUTS }, []);
         assert!(matches!(
             Judge::new(&connected, &own, short, Duration::from_secs(30)),
             Err(CannotJudge::Timeouts { established: 300, busy: 300 })
         ));
-        let judge = Judge::new(&connected, &own, TIMEOUTS, Duration::ZERO).unwrap();
+        let judge = Judge::new(&connected, &own, TcpTimeouts::of(TIMEOUTS, []), Duration::ZERO).unwrap();
         assert!(matches!(judge.in_time(), Err(CannotJudge::TooSlow { .. })));
     }
 }
