@@ -49,3 +49,23 @@ fn what_is_wrong_with_the_start_is_a_sentence() -> Result<()> {
     assert_eq!(crate::lab::sets(&lab)?, [""; 0], "a start that fails leaves nothing behind");
     Ok(())
 }
+
+#[test]
+fn it_shows_what_it_costs() -> Result<()> {
+    let lab = quiet("cost")?;
+    let home = Home::new(&dry());
+    let actioner = home.start(&lab)?;
+    let metrics = actioner.metrics()?;
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{metrics}")).parse().unwrap()
+    };
+    assert!(value("process_cpu_seconds_total") < 60.0);
+    assert!((1e6..1e9).contains(&value("process_resident_memory_bytes")));
+    assert!(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"));
+    assert!((5.0..200.0).contains(&value("process_open_fds")));
+    assert!(value("process_max_fds") >= value("process_open_fds"));
+    assert!(value("process_start_time_seconds") > 1.7e9);
+    assert!(metrics.contains("# TYPE process_cpu_seconds_total counter"), "{metrics}");
+    Ok(())
+}
