@@ -321,7 +321,11 @@ impl Effects {
 
     fn watch(&mut self) {
         let policy = Arc::clone(&self.policy);
-        let (Some(watch), Some(gauge)) = (&policy.watch, &self.gauge) else { return };
+        let Some(watch) = &policy.watch else { return };
+        if self.gauge.is_none() {
+            self.gauge = Gauge::open().ok();
+        }
+        let Some(gauge) = &self.gauge else { return };
         let fill = match gauge.read() {
             Ok(fill) => fill,
             Err(error) => {

@@ -240,7 +240,10 @@ fn a_rule_on_trial_disturbs_no_rule_that_acts() {
     let real = ban(&desk.act(&about(HIM), now(0.0)));
     assert_eq!(real.offence, 1, "the trial spent none of its budget");
     for second in 1..50 {
-        desk.act(&other(), now(f64::from(second)));
+        assert!(
+            is_repeat(&desk.act(&other(), now(f64::from(second)))),
+            "a trial's repeats are repeats as well"
+        );
         assert!(is_repeat(&desk.act(&about(HIM), now(f64::from(second)))));
     }
     assert_eq!(desk.state.active(now(50.0)), 1);
