@@ -124,7 +124,7 @@ impl Buried {
 /// Whether either end of an entry has a socket on this host, whichever addresses are its own.
 fn has_socket(sockets: &mut Sockets, flow: &Flow) -> Result<bool, Error> {
     for (local, peer) in [ends(&flow.reply), ends(&flow.original)].into_iter().flatten() {
-        if sockets.connected(local, peer)? {
+        if sockets.find(local, peer)?.is_some() {
             return Ok(true);
         }
     }

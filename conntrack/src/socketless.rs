@@ -7,7 +7,7 @@
 use crate::flow::{Flow, L4, Tuple};
 use crate::link::Error;
 use crate::own::OwnAddresses;
-use crate::sockets::Sockets;
+use crate::sockets::{Socket, Sockets};
 use crate::state::{State, TcpState};
 use foldhash::quality::RandomState;
 use std::collections::HashMap;
@@ -48,6 +48,12 @@ enum Kind {
     Request,
 }
 
+impl Kind {
+    fn of(socket: &Socket) -> Kind {
+        if socket.state == SYN_RECV { Kind::Request } else { Kind::Socket }
+    }
+}
+
 impl Connected {
     /// Reads the sockets of the calling thread's namespace. To be read *before* the table: the other way round 300 of 300
     /// closing connections were misjudged.
@@ -58,8 +64,7 @@ impl Connected {
         let mut connected =
             Connected { pairs: HashMap::default(), hash: RandomState::default(), since: Instant::now() };
         let interrupted = Sockets::open()?.visit(|socket| {
-            let kind = if socket.state == SYN_RECV { Kind::Request } else { Kind::Socket };
-            connected.add(socket.local, socket.peer, kind);
+            connected.add(socket.local, socket.peer, Kind::of(socket));
         })?;
         if interrupted {
             return Err(Error::Interrupted { asked: "the TCP sockets of this host" });
@@ -105,6 +110,12 @@ pub enum CannotJudge {
         /// Seconds.
         busy: u32,
     },
+    /// The kernel did not answer whether one socket exists.
+    #[error("{why}: whether a slot is dead cannot be told")]
+    LookUp {
+        /// The error in words.
+        why: String,
+    },
     /// The dumps took longer than the grace.
     #[error(
         "sockets and table took {took:?} to read, longer than the grace of {grace:?}: a closing connection would look dead"
@@ -124,13 +135,15 @@ pub struct Judge<'a> {
     own: &'a OwnAddresses,
     timeouts: TcpTimeouts,
     grace: u32,
+    look_up: Sockets,
+    failed: Option<CannotJudge>,
 }
 
 impl<'a> Judge<'a> {
-    /// `grace`: idle for longer without a socket is dead.
+    /// `grace`: idle for longer without a socket is dead. In the namespace that everything was read in.
     ///
     /// # Errors
-    /// [`CannotJudge::Timeouts`].
+    /// [`CannotJudge::Timeouts`], [`CannotJudge::LookUp`].
     pub fn new(
         sockets: &'a Connected,
         own: &'a OwnAddresses,
@@ -142,13 +155,14 @@ impl<'a> Judge<'a> {
             return Err(CannotJudge::Timeouts { established, busy });
         }
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
-        Ok(Judge { sockets, own, timeouts, grace })
+        let look_up = Sockets::open().map_err(|error| CannotJudge::LookUp { why: error.to_string() })?;
+        Ok(Judge { sockets, own, timeouts, grace, look_up, failed: None })
     }
 
     /// What stands behind an entry of a dump that began after the sockets were read. Only valid if [`Judge::in_time`] says so once
     /// the dump has ended.
     #[inline]
-    pub fn judge(&self, flow: &Flow) -> Behind {
+    pub fn judge(&mut self, flow: &Flow) -> Behind {
         let (State::Tcp(TcpState::Established), Some(left)) = (flow.state, flow.timeout) else {
             return Behind::NotJudged;
         };
@@ -163,29 +177,47 @@ impl<'a> Judge<'a> {
         self.of_ends(flow)
     }
 
-    fn of_ends(&self, flow: &Flow) -> Behind {
+    fn of_ends(&mut self, flow: &Flow) -> Behind {
         // Where we answer, the socket is what answers come from: after REDIRECT and INPUT-SNAT that is not the original tuple.
         let answering = ends(&flow.reply).filter(|(local, _)| self.own.contains(local.ip()));
         let calling = ends(&flow.original).filter(|(local, _)| self.own.contains(local.ip()));
         if answering.is_none() && calling.is_none() {
             return Behind::NotJudged;
         }
-        let kinds = [answering, calling]
-            .into_iter()
-            .flatten()
-            .filter_map(|(local, peer)| self.sockets.kind(local, peer));
-        match kinds.reduce(|a, b| if a == Kind::Socket { a } else { b }) {
+        let ends = || [answering, calling].into_iter().flatten();
+        let either = |a, b| if a == Kind::Socket { a } else { b };
+        let known = ends().filter_map(|(local, peer)| self.sockets.kind(local, peer)).reduce(either);
+        match known.or_else(|| ends().filter_map(|(local, peer)| self.missed(local, peer)).reduce(either)) {
             Some(Kind::Socket) => Behind::Socket,
             Some(Kind::Request) => Behind::Request,
+            None if self.failed.is_some() => Behind::NotJudged,
             None => Behind::Nothing,
+        }
+    }
+
+    /// A socket that the dump of sockets passed over ([`Sockets::find`]).
+    #[cold]
+    fn missed(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<Kind> {
+        if self.failed.is_some() {
+            return None;
+        }
+        match self.look_up.find(local, peer) {
+            Ok(found) => found.map(|socket| Kind::of(&socket)),
+            Err(error) => {
+                self.failed = Some(CannotJudge::LookUp { why: error.to_string() });
+                None
+            }
         }
     }
 
     /// Whether what was judged holds: to be asked when the dump has ended.
     ///
     /// # Errors
-    /// [`CannotJudge::TooSlow`].
+    /// [`CannotJudge::TooSlow`], [`CannotJudge::LookUp`].
     pub fn in_time(&self) -> Result<(), CannotJudge> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
         let (took, grace) = (self.sockets.since.elapsed(), Duration::from_secs(u64::from(self.grace)));
         if took < grace { Ok(()) } else { Err(CannotJudge::TooSlow { took, grace }) }
     }

@@ -54,12 +54,13 @@ pub struct Destroyed {
 #[derive(Debug)]
 pub struct Sockets {
     link: Link,
+    requests: Requests,
 }
 
 impl Sockets {
     /// Opens inet_diag in the calling thread's namespace. Errors: [`Error::Open`].
     pub fn open() -> Result<Sockets, Error> {
-        Ok(Sockets { link: Link::open(Channel::SockDiag, ASKED_DUMP)? })
+        Ok(Sockets { link: Link::open(Channel::SockDiag, ASKED_DUMP)?, requests: Requests::new() })
     }
 
     /// Shows every connected TCP socket, both families. Returns whether the dump was interrupted.
@@ -82,31 +83,36 @@ impl Sockets {
         Ok(interrupted)
     }
 
-    /// Whether a socket stands between these ends now, whatever a dump showed: the kernel's own look-up for a packet from
-    /// `peer` (`inet_diag_find_one_icsk`), request sockets and TIME_WAIT included. Costs about 2 µs.
+    /// The connected socket between these ends, now: the kernel's own look-up for a packet from `peer`
+    /// (`inet_diag_find_one_icsk`), request sockets and TIME_WAIT included. Costs about 2 µs.
     ///
-    /// A dump resumes by counting within a hash bucket, so a socket can slip through when another of its bucket closes at
-    /// that moment. This cannot miss one, but for sockets that are bound to a device. Errors: see [`Error`].
-    pub fn connected(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<bool, Error> {
+    /// A dump is not enough to say that there is none. It resumes by counting within a hash bucket, so it passes over a living
+    /// socket when another of that bucket closes at the moment between two messages, and no flag tells (under churn, of 2,000
+    /// sockets at least one was missing in 16 of 1,000 dumps with 4,096 buckets). This misses none but those bound to a device.
+    /// Errors: see [`Error`].
+    pub fn find(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<Option<Socket>, Error> {
         let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
         let sequence = self.link.next_sequence();
-        let mut request = Requests::new();
-        request.message(SOCK_DIAG_BY_FAMILY, NLM_F_ACK, sequence, |r| {
+        self.requests.clear();
+        self.requests.message(SOCK_DIAG_BY_FAMILY, 0, sequence, |r| {
             r.raw(&[family, IPPROTO_TCP, 0, 0]);
             r.raw(&CONNECTED.to_ne_bytes());
             r.raw(&sockid(local, peer));
         });
-        let mut found = false;
-        let read = |message: crate::netlink::Message<'_>| {
-            // Where no connected socket is, the kernel answers with a listener: the state tells.
-            found |=
-                CONNECTED & 1u32.checked_shl(u32::from(socket(message.payload)?.state)).unwrap_or(0) != 0;
-            Ok(())
-        };
-        match self.link.ask(&request, ASKED_ONE, read, || ()) {
-            Ok(_) => Ok(found),
-            Err(Error::Refused { source, .. }) if source.raw_os_error() == Some(ENOENT) => Ok(false),
-            Err(error) => Err(error),
+        self.link.send(&self.requests, ASKED_ONE)?;
+        loop {
+            let received = self.link.receive(ASKED_ONE)?;
+            let answer =
+                found(received, sequence).map_err(|source| Error::Malformed { asked: ASKED_ONE, source })?;
+            match answer {
+                None => {}
+                Some(Ok(socket)) => return Ok(Some(socket).filter(Socket::is_connected)),
+                Some(Err(ENOENT)) => return Ok(None),
+                Some(Err(errno)) => {
+                    let source = std::io::Error::from_raw_os_error(errno);
+                    return Err(Error::Refused { asked: ASKED_ONE, source });
+                }
+            }
         }
     }
 
@@ -133,6 +139,26 @@ impl Sockets {
         }
         Ok(outcome)
     }
+}
+
+impl Socket {
+    /// Where no connected socket is, the kernel's look-up answers with a listener.
+    fn is_connected(&self) -> bool {
+        CONNECTED & 1u32.checked_shl(u32::from(self.state)).unwrap_or(0) != 0
+    }
+}
+
+/// The answer to a look-up, if the datagram holds it: the socket, or the errno.
+fn found(received: &[u8], sequence: u32) -> Result<Option<Result<Socket, i32>>, Malformed> {
+    for message in Messages(received) {
+        let message = message?;
+        match message.kind {
+            _ if message.sequence != sequence => {}
+            NLMSG_ERROR => return message.errno().map(|errno| Some(Err(errno))),
+            _ => return socket(message.payload).map(|socket| Some(Ok(socket))),
+        }
+    }
+    Ok(None)
 }
 
 /// Counts the answers in one datagram.
@@ -233,11 +259,12 @@ mod tests {
             let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (here, there) = (client.local_addr().unwrap(), listener.local_addr().unwrap());
             let mut sockets = Sockets::open().unwrap();
-            assert!(sockets.connected(here, there).unwrap());
-            assert!(sockets.connected(there, here).unwrap(), "in the accept queue");
+            let found = sockets.find(here, there).unwrap().unwrap();
+            assert_eq!((found.local, found.peer, found.state), (here, there, 1));
+            assert!(sockets.find(there, here).unwrap().is_some(), "in the accept queue");
             let nobody = SocketAddr::new(here.ip(), 1);
-            assert!(!sockets.connected(there, nobody).unwrap(), "the listener is not connected");
-            assert!(!sockets.connected(nobody, nobody).unwrap());
+            assert_eq!(sockets.find(there, nobody).unwrap(), None, "the listener is not connected");
+            assert_eq!(sockets.find(nobody, nobody).unwrap(), None);
         }
     }
 

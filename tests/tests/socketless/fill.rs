@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use conntrack::{Summary, Table, dead::Buried, own::OwnAddresses, socketless::Behind, summary::Judged};
+use conntrack::{Summary, Table, dead::Buried, own::OwnAddresses, summary::Judged};
 use tests::{
     Result,
     attack::{self, Pace},

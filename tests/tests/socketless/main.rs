@@ -46,7 +46,7 @@ impl Verdicts {
             let timeouts = TcpTimeouts::read(Path::new("/proc")).unwrap();
             let sockets = Connected::read().unwrap();
             between();
-            let judge = Judge::new(&sockets, &own, timeouts, GRACE).unwrap();
+            let mut judge = Judge::new(&sockets, &own, timeouts, GRACE).unwrap();
             let mut verdicts = Self::default();
             let visit = |flow: &Flow| {
                 let behind = judge.judge(flow);

@@ -52,10 +52,7 @@ fn an_established_timeout_that_is_not_above_a_busy_one_is_said_not_guessed() -> 
     assert_eq!(refusal(&namespace, GRACE), None);
     // A policy's busy connections may have more left than the namespace's idle ones.
     namespace.nft(&policy("unacknowledged", "established : 432000, unack : 502"))?;
-    assert_eq!(
-        refusal(&namespace, GRACE),
-        Some(CannotJudge::Timeouts { established: 501, busy: 502 })
-    );
+    assert_eq!(refusal(&namespace, GRACE), Some(CannotJudge::Timeouts { established: 501, busy: 502 }));
     assert!(matches!(refusal(&Namespace::new("other")?, Duration::ZERO), Some(CannotJudge::TooSlow { .. })));
     Ok(())
 }
@@ -112,7 +109,11 @@ fn a_connection_made_after_the_sockets_were_read_is_young_and_not_dead_under_a_p
         let flows = verdicts.flows.iter().filter(move |(flow, _)| crate::has_port(flow, &[port]));
         flows.map(|(flow, _)| flow.timeout.unwrap()).collect::<Vec<_>>()
     };
-    assert!(left(80).iter().all(|left| (3_590..=3_600).contains(left)), "the policy is in force: {:?}", left(80));
+    assert!(
+        left(80).iter().all(|left| (3_590..=3_600).contains(left)),
+        "the policy is in force: {:?}",
+        left(80)
+    );
     assert!(left(81).iter().all(|left| *left > 431_000), "{:?}", left(81));
     for port in [80, 81] {
         assert_eq!(verdicts.at(port), [("not judged", 2 * EACH)].into(), "port {port}");
