@@ -6,4 +6,5 @@ mod guard;
 mod judgement;
 mod repeats;
 mod scene;
+mod socketless;
 mod top;
