@@ -32,6 +32,11 @@ const LOOK: Duration = Duration::from_secs(5);
 /// So many orders are taken together at most, so that a batch ends.
 const BATCH: usize = 4096;
 
+/// One alert of Alertmanager's seldom comes alone, and each dump costs more than this wait for the next.
+const COMPANY: Duration = Duration::from_millis(3);
+/// So long it is waited for at most.
+const COMPANY_AT_MOST: Duration = Duration::from_millis(30);
+
 /// An order to the effects thread.
 #[derive(Debug)]
 pub enum Order {
@@ -97,7 +102,7 @@ impl Effects {
             };
             let mut stop = false;
             let mut notifications = Vec::new();
-            for order in first.into_iter().chain(orders.try_iter().take(BATCH)) {
+            for order in first.map(|first| with_company(first, orders)).into_iter().flatten() {
                 match order {
                     Order::Decide(notification, reply) => notifications.push((notification, reply)),
                     Order::Reload(policy, reply) => drop(reply.send(self.reload(*policy))),
@@ -155,6 +160,7 @@ impl Effects {
         };
         // After the dump, which can take seconds: bans count from now.
         let now = Now::read();
+        self.metrics.expired(self.state.expire(now));
         let budget = self.state.budget(&policy.limits, policy.enforces_anything(), now);
         let table = survey.as_ref().map(|survey| survey.table);
         let mut nominator = survey.as_ref().map(|survey| Nominator::new(&survey.summary));
@@ -363,8 +369,7 @@ impl Effects {
     /// Counts bans, in the state and in the kernel.
     fn look(&mut self) {
         let now = Now::read();
-        let ended = self.state.expire(now);
-        self.metrics.expired(ended);
+        self.metrics.expired(self.state.expire(now));
         self.show_bans(now);
     }
 
@@ -412,6 +417,20 @@ impl Effects {
         self.policy = Arc::new(policy);
         Ok(())
     }
+}
+
+/// What is queued behind the first order and comes in its wake.
+fn with_company(first: Order, orders: &Receiver<Order>) -> Vec<Order> {
+    let began = Instant::now();
+    let mut all = vec![first];
+    while all.len() < BATCH && !matches!(all.last(), Some(Order::Stop)) {
+        let patient = began.elapsed() < COMPANY_AT_MOST;
+        match orders.recv_timeout(if patient { COMPANY } else { Duration::ZERO }) {
+            Ok(order) => all.push(order),
+            Err(_) => break,
+        }
+    }
+    all
 }
 
 /// A notification's alerts; behind them, where Alertmanager cut some off, one for each alert name that was firing.
