@@ -4,6 +4,7 @@
 //! during a survey waits for the next one, so evidence always postdates the alert, and 500 webhooks cost two or three dumps.
 
 use crate::alert::{Alert, Origin};
+use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context};
 use crate::decide::{Scene, decide};
 use crate::decided::Decided;
@@ -12,6 +13,7 @@ use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
 use crate::now::Now;
+use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
@@ -29,29 +31,6 @@ use tokio::sync::oneshot;
 
 /// How often bans are counted in the kernel, at least.
 const LOOK: Duration = Duration::from_secs(5);
-/// So many orders are taken together at most, so that a batch ends.
-const BATCH: usize = 4096;
-
-/// One alert of Alertmanager's seldom comes alone, and each dump costs more than this wait for the next.
-const COMPANY: Duration = Duration::from_millis(3);
-/// So long it is waited for at most.
-const COMPANY_AT_MOST: Duration = Duration::from_millis(30);
-
-/// An order to the effects thread.
-#[derive(Debug)]
-pub enum Order {
-    /// A notification to be decided and answered.
-    Decide(Notification, oneshot::Sender<Result<Decided, Unread>>),
-    /// A policy to be put in force; the answer says whether it is.
-    Reload(Box<Policy>, oneshot::Sender<Result<(), String>>),
-    /// Finish what is queued and end.
-    Stop,
-}
-
-/// The live table could not be read, so nothing was decided: worth another try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread(pub String);
-
 /// What the thread owns.
 pub struct Effects {
     /// The policy in force.
@@ -72,13 +51,6 @@ pub struct Effects {
     pub last_dump: Option<LastDump>,
     /// What the watch's alerts led to at its last dump, so that only changes are written down.
     pub told: Told,
-}
-
-/// An alert to be decided. `cut_off`: it stands for so many alerts of its group that Alertmanager left out, and nominates
-/// from the live table instead.
-struct Asked {
-    alert: Alert,
-    cut_off: Option<u64>,
 }
 
 /// One alert with its decision.
@@ -417,34 +389,6 @@ impl Effects {
         self.policy = Arc::new(policy);
         Ok(())
     }
-}
-
-/// What is queued behind the first order and comes in its wake.
-fn with_company(first: Order, orders: &Receiver<Order>) -> Vec<Order> {
-    let began = Instant::now();
-    let mut all = vec![first];
-    while all.len() < BATCH && !matches!(all.last(), Some(Order::Stop)) {
-        let patient = began.elapsed() < COMPANY_AT_MOST;
-        match orders.recv_timeout(if patient { COMPANY } else { Duration::ZERO }) {
-            Ok(order) => all.push(order),
-            Err(_) => break,
-        }
-    }
-    all
-}
-
-/// A notification's alerts; behind them, where Alertmanager cut some off, one for each alert name that was firing.
-fn with_those_cut_off(notification: Notification) -> Vec<Asked> {
-    let cut_off = notification.truncated_alerts;
-    let mut stand_ins: Vec<Asked> = Vec::new();
-    if cut_off > 0 {
-        let mut seen = HashSet::new();
-        let firing = notification.alerts.iter().filter(|alert| alert.firing);
-        let firsts = firing.filter(|alert| seen.insert(alert.name()));
-        stand_ins.extend(firsts.map(|alert| Asked { alert: alert.clone(), cut_off: Some(cut_off) }));
-    }
-    let alerts = notification.alerts.into_iter();
-    alerts.map(|alert| Asked { alert, cut_off: None }).chain(stand_ins).collect()
 }
 
 /// Takes the bans that the kernel holds into the state: ours from an earlier run.

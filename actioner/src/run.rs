@@ -2,12 +2,13 @@
 
 use crate::audit::Audit;
 use crate::cli::Run;
-use crate::effects::{Effects, Order, adopt};
+use crate::effects::{Effects, adopt};
 use crate::firewall::{self, Firewall};
 use crate::host::Host;
 use crate::http::{self, Routes};
 use crate::metrics::Metrics;
 use crate::now::Now;
+use crate::orders::Order;
 use crate::policy::{Backend, Policy};
 use crate::state::State;
 use crate::survey;
