@@ -8,3 +8,4 @@ mod repeats;
 mod scene;
 mod socketless;
 mod top;
+mod watch;

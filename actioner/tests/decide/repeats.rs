@@ -82,7 +82,7 @@ fn a_huge_factor_ends_at_max() {
 
 #[test]
 fn offences_are_forgotten_a_week_after_the_last_ban_ended() {
-    for (days, offence) in [(6.9, 2), (7.1, 1)] {
+    for (days, offence) in [(6.999, 2), (7.001, 1)] {
         let mut desk = desk();
         desk.act(&about(HIM), now(0.0));
         let later = now(10.0 * MINUTE + days * DAY);

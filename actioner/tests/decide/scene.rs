@@ -99,10 +99,10 @@ impl Desk {
     pub(crate) fn plan(&self, alert: &Alert, at: Now) -> Plan {
         let rule = match rule_for(&self.policy, &self.host, alert) {
             Ok(rule) => rule,
-            Err(refusal) => return Plan::refused(None, refusal),
+            Err(refusal) => return Plan::refused(refusal),
         };
         match Nominator::new(&self.table).nominate(rule, alert) {
-            Err(refusal) => Plan::refused(Some(rule.name.clone()), refusal),
+            Err(refusal) => Plan::whole(rule, self.policy.enforces(rule), Decision::Refused(refusal)),
             Ok(nominees) => {
                 let scene = Scene { host: &self.host, table: self.fill, now: at };
                 decide(&self.policy, &self.state, rule, &nominees, scene)
