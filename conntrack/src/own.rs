@@ -5,6 +5,7 @@
 
 use crate::link::{Channel, Error, Link};
 use crate::netlink::{Attributes, Malformed, NLM_F_DUMP, Requests};
+use foldhash::fast::RandomState;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,7 +26,7 @@ const RTNH: usize = 8;
 /// The addresses that belong to this host, and those it sends through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnAddresses {
-    hosts: HashSet<IpAddr>,
+    hosts: HashSet<IpAddr, RandomState>,
     wider: Vec<IpNet>,
     broadcasts: BTreeSet<IpAddr>,
     gateways: BTreeSet<IpAddr>,

@@ -297,12 +297,12 @@ fn dual_stack(scene: &Topology, held: &mut Held) {
     held.listeners.extend([listener, deferring]);
 }
 
-/// A listener that waits 30 s for data, so that honest pre-connects stay deferred for the whole test. 6 is
+/// A listener that waits 200 s for data, so that honest pre-connects stay deferred for the whole test. 6 is
 /// `IPPROTO_TCP`, 9 `TCP_DEFER_ACCEPT`, which no crate sets without `unsafe`; the option belongs to the shared socket.
 fn deferring(namespace: &Namespace, at: SocketAddr) -> TcpListener {
     let listener = listener(namespace, at);
     let set = Command::new("perl")
-        .args(["-e", "setsockopt(STDIN, 6, 9, pack('i', 30)) or die $!"])
+        .args(["-e", "setsockopt(STDIN, 6, 9, pack('i', 200)) or die $!"])
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())))
         .status();
     assert!(set.expect("perl (apt-get install perl-base)").success());

@@ -26,17 +26,14 @@ fn bury(namespace: &Namespace, slots: Vec<DeadSlot>) -> Buried {
     namespace.run(|| Table::open().unwrap().bury(slots).unwrap())
 }
 
-/// A connection from a port of our choice.
-fn connect_from(namespace: &Namespace, from: SocketAddr, to: SocketAddr) -> TcpStream {
+/// A connection from a port of our choice, in the calling thread's namespace.
+pub(crate) fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
     let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let stream = namespace.run(|| {
-        let socket =
-            rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-        rustix::net::bind(&socket, &from).unwrap();
-        rustix::net::connect(&socket, &to).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
-        TcpStream::from(socket)
-    });
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &to).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
@@ -60,7 +57,7 @@ fn a_slot_whose_tuple_connects_again_between_judgement_and_deletion_is_spared() 
     let from = |family, port| SocketAddr::new(client.address(family), port);
     let joined_from = |family, port, listener: &std::net::TcpListener| {
         let to = scene.server_socket(family, 80);
-        let client = connect_from(&client.namespace, from(family, port), to);
+        let client = client.namespace.run(|| connect_from(from(family, port), to));
         let mut ends = (client, listener.accept().unwrap().0);
         exchange(&mut ends);
         ends
