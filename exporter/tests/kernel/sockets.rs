@@ -28,17 +28,17 @@ fn keep_alive(namespace: &Namespace, count: usize, server: SocketAddr) -> Vec<Tc
     namespace.run(|| (0..count).map(|_| connect()).collect())
 }
 
-fn of_source(metrics: &Metrics, source: impl ToString) -> Option<f64> {
-    metrics.get(&format!("{BY_SOURCE}{{source=\"{}\"}}", source.to_string()))
+fn of_source(metrics: &Metrics, source: IpAddr) -> Option<f64> {
+    metrics.get(&format!("{BY_SOURCE}{{source=\"{source}\"}}"))
 }
 
 /// Scrapes until the numbers of deferred and of socketless entries are these.
-fn wait_for(exporter: &Exporter<'_>, deferred: f64, socketless: f64, patience: Duration) -> Metrics {
+fn wait_for(exporter: &Exporter<'_>, deferred: usize, socketless: usize, patience: Duration) -> Metrics {
     let what = format!("{deferred} deferred and {socketless} socketless entries");
     wait_until(&what, patience, || {
         let metrics = exporter.scrape();
-        match (metrics.value(DEFERRED), metrics.value(SOCKETLESS)) {
-            found if found == (deferred, socketless) => Ok(metrics),
+        match [DEFERRED, SOCKETLESS].map(|name| metrics.value(name) as usize) {
+            found if found == [deferred, socketless] => Ok(metrics),
             found => Err(format!("{found:?}")),
         }
     })
@@ -55,11 +55,11 @@ fn deferring(family: Family) -> (Topology, Responder) {
     (scene, listener)
 }
 
-fn slow_fill(scene: &Topology, sources: Vec<IpAddr>, count: usize, server: SocketAddr) {
+/// Returns how many slots it took; a busy machine can lose a packet of many.
+fn slow_fill(scene: &Topology, sources: Vec<IpAddr>, count: usize, server: SocketAddr) -> usize {
     let pace = Pace { count, per_second: u32::MAX, within: Duration::from_secs(60) };
     let attacker = &scene.peer("attacker").namespace;
-    let tally = attack::slow_fill(attacker, sources, server, pace).unwrap().finish();
-    assert_eq!((tally.made, tally.first_failure), (count, None));
+    attack::slow_fill(attacker, sources, server, pace).unwrap().finish().made
 }
 
 fn a_slow_fill_is_told(family: Family) {
@@ -73,11 +73,11 @@ fn a_slow_fill_is_told(family: Family) {
         &[],
         &["--collector.sockets.grace=1s", "--collector.sources.top=1", "--collector.sources.min-entries=1"],
     );
-    slow_fill(&scene, vec![attacker], 40, listener.address());
+    assert_eq!(slow_fill(&scene, vec![attacker], 40, listener.address()), 40);
 
-    let metrics = wait_for(&exporter, 40.0, 0.0, Duration::from_secs(10));
+    let metrics = wait_for(&exporter, 40, 0, Duration::from_secs(10));
     assert_eq!((of_source(&metrics, attacker), of_source(&metrics, honest)), (None, Some(0.0)));
-    let metrics = wait_for(&exporter, 0.0, 40.0, Duration::from_secs(60));
+    let metrics = wait_for(&exporter, 0, 40, Duration::from_secs(60));
     assert_eq!((of_source(&metrics, attacker), of_source(&metrics, honest)), (Some(40.0), Some(0.0)));
     assert!(
         metrics.of(BY_SOURCE).keys().eq(metrics.of("nf_conntrack_source_entries").keys()),
@@ -128,7 +128,7 @@ fn where_timeouts_leave_no_room_nothing_is_guessed_and_all_else_comes() {
     let metrics = exporter.scrape();
     assert!(metrics.success("sockets"));
     assert_eq!((metrics.value(SOCKETLESS), metrics.value(DEFERRED)), (0.0, 0.0), "they go elsewhere");
-    assert_eq!(of_source(&metrics, "198.51.100.1"), Some(0.0));
+    assert_eq!(of_source(&metrics, [198, 51, 100, 1].into()), Some(0.0));
     assert!(exporter.log().contains("collector works again"), "{}", exporter.log());
 }
 
@@ -136,10 +136,10 @@ fn where_timeouts_leave_no_room_nothing_is_guessed_and_all_else_comes() {
 fn sockets_can_be_asked_for_alone_and_left_out() {
     let (scene, listener) = deferring(Family::V4);
     let attacker = scene.peer("attacker").address(Family::V4);
-    slow_fill(&scene, vec![attacker], 60, listener.address());
+    assert_eq!(slow_fill(&scene, vec![attacker], 60, listener.address()), 60);
     let grace = "--collector.sockets.grace=1s";
     let exporter = Exporter::start(&scene.server, &[], &[grace]);
-    wait_for(&exporter, 0.0, 60.0, Duration::from_secs(60));
+    wait_for(&exporter, 0, 60, Duration::from_secs(60));
     let alone = exporter.scrape_with("?collect[]=sockets", &[]);
     assert_eq!((alone.value(SOCKETLESS), of_source(&alone, attacker)), (60.0, Some(60.0)));
     assert!(alone.of("nf_conntrack_source_entries").is_empty());
@@ -181,14 +181,17 @@ fn with_1000_sockets_a_scrape_of_100000_entries_costs_less_than_5_percent_more()
     let (scene, listener) = deferring(Family::V4);
     scene.give_prefix("attacker", "198.18.0.0/22".parse().unwrap()).unwrap();
     let kept = keep_alive(&scene.peer("honest").namespace, 1000, listener.address());
-    let sources: Vec<IpAddr> = (0..1000).map(|n| Ipv4Addr::from_bits(0xc612_0000 + n).into()).collect();
+    // His ports come again after 22,000: a number of sources that has no factor in common, so that no pair comes twice.
+    let sources: Vec<IpAddr> = (0..999).map(|n| Ipv4Addr::from_bits(0xc612_0000 + n).into()).collect();
     let judging = ["--collector.sockets.grace=5s"];
     let exporter = Exporter::start(&scene.server, &[], &judging);
     // In two halves: more requests than the backlog holds would be answered with cookies.
-    for half in [50_000, 100_000] {
-        slow_fill(&scene, sources.clone(), 50_000, listener.address());
-        wait_for(&exporter, 0.0, f64::from(half), Duration::from_secs(120));
+    let mut slots = 0;
+    for _ in 0..2 {
+        slots += slow_fill(&scene, sources.clone(), 50_000, listener.address());
+        wait_for(&exporter, 0, slots, Duration::from_secs(120));
     }
+    assert!(slots > 99_000, "{slots}");
     drop(exporter);
     let rounds = (0..5).map(|_| (fastest(&scene, &["--no-collector.sockets"]), fastest(&scene, &judging)));
     let (without, with): (Vec<_>, Vec<_>) = rounds.unzip();
