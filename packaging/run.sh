@@ -76,6 +76,7 @@ show_table() {
     END {
       fill = limit > 0 ? sprintf("%.2f %%", 100 * entries / limit) : "no limit"
       printf "  entries     %d of %d (%s), %d of them opened by this host itself\n", entries, limit, fill, own
+      if (entries == 0) print "              nothing is tracked here until a firewall rule asks for it: NAT, or a match on the connection state"
       printf "  sources     %d\n", sources
       n = 0
       while (n < 10) {
@@ -132,12 +133,14 @@ fi
 "$bin/conntrack-actioner" check-policy "$policy" >"$run/policy.txt" || { cat "$run/policy.txt"; die "the policy is not valid"; }
 
 trap stop EXIT
-trap 'exit 130' INT
+# Ctrl-C is how it is meant to end.
+trap 'exit 0' INT
 trap 'exit 143' TERM
 start "$bin/conntrack-exporter" --web.listen-address="$exporter" --log.level=warn
 ready "$exporter" /-/ready "${pids[-1]}" conntrack-exporter
 start "$bin/conntrack-actioner" --web.listen-address="$actioner" --policy.file="$policy" --storage.path="$run" --admin.socket="$socket"
-ready "$actioner" /-/ready "${pids[-1]}" conntrack-actioner
+actioner_pid=${pids[-1]}
+ready "$actioner" /-/ready "$actioner_pid" conntrack-actioner
 [ -z "$stack" ] || start_stack
 
 show_table
@@ -145,7 +148,7 @@ heading "Where to look"
 echo "  mode        $mode"
 echo "  metrics     http://$exporter/metrics  http://$actioner/metrics"
 [ -z "$stack" ] || echo "  servers     http://$prometheus (Prometheus)  http://$alertmanager (Alertmanager)"
-echo "  policy      $policy  (reload: kill -HUP $(pgrep -f "^$bin/conntrack-actioner " 2>/dev/null | head -1 || true))"
+echo "  policy      $policy  (reload: kill -HUP $actioner_pid)"
 echo "  audit log   $run/audit.jsonl"
 heading "Decisions, as they are made (Ctrl-C ends)"
 wait -n || true

@@ -193,16 +193,16 @@ impl Effects {
     ) -> Plan {
         let rule = match rule_for(policy, host, &asked.alert) {
             Ok(rule) => rule,
-            Err(refusal) => return Plan::refused(None, refusal),
+            Err(refusal) => return Plan::refused(refusal),
         };
+        let whole = |decision| Plan::whole(rule, policy.enforces(rule), decision);
         if !asked.alert.firing {
-            return Plan::whole(Some(rule.name.clone()), Decision::Resolved);
+            return whole(Decision::Resolved);
         }
         let Some((nominator, scene)) = live else {
             // Host addresses changed between two reads: refused rather than guessed.
-            let refusal =
-                Refusal::EvidenceUnavailable("the live table was not read for this alert".to_owned());
-            return Plan::refused(Some(rule.name.clone()), refusal);
+            let unread = "the live table was not read for this alert".to_owned();
+            return whole(Decision::Refused(Refusal::EvidenceUnavailable(unread)));
         };
         let nominees =
             match (asked.cut_off, &rule.sources) {
@@ -213,7 +213,7 @@ impl Effects {
                 (None, _) => nominator.nominate(rule, &asked.alert),
             };
         match nominees {
-            Err(refusal) => Plan::refused(Some(rule.name.clone()), refusal),
+            Err(refusal) => whole(Decision::Refused(refusal)),
             Ok(nominees) => decide(policy, &self.state, rule, &nominees, scene),
         }
     }
@@ -321,7 +321,11 @@ impl Effects {
 
     fn watch(&mut self) {
         let policy = Arc::clone(&self.policy);
-        let (Some(watch), Some(gauge)) = (&policy.watch, &self.gauge) else { return };
+        let Some(watch) = &policy.watch else { return };
+        if self.gauge.is_none() {
+            self.gauge = Gauge::open().ok();
+        }
+        let Some(gauge) = &self.gauge else { return };
         let fill = match gauge.read() {
             Ok(fill) => fill,
             Err(error) => {

@@ -10,8 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
+use web::process::ProcessMetrics;
 
 /// A gauge that holds a fraction.
 type Fraction = Gauge<f64, AtomicU64>;
@@ -211,6 +213,7 @@ impl Metrics {
             "Which table this is: a hash of boot id and network namespace",
             table,
         );
+        registry.register_collector(Box::new(ProcessMetrics::new(Path::new("/proc"))));
         registry
     }
 

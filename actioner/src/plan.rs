@@ -1,7 +1,7 @@
 //! What was decided about one alert: what to do, and what was refused, each with its reason.
 
 use crate::evidence::{Evidence, TableFill};
-use crate::policy::DeleteAction;
+use crate::policy::{DeleteAction, Rule};
 use crate::refusal::Refusal;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -65,15 +65,16 @@ pub struct PlannedBan {
 }
 
 impl Plan {
-    /// A plan that refuses the alert as a whole.
-    pub fn refused(rule: Option<String>, refusal: Refusal) -> Plan {
-        Plan::whole(rule, Decision::Refused(refusal))
+    /// A plan that refuses the alert before a rule was found.
+    pub fn refused(refusal: Refusal) -> Plan {
+        let verdict = Verdict { source: None, evidence: None, decision: Decision::Refused(refusal) };
+        Plan { rule: None, enforce: false, table: None, verdicts: vec![verdict] }
     }
 
-    /// A plan with one decision on the alert as a whole.
-    pub fn whole(rule: Option<String>, decision: Decision) -> Plan {
+    /// A plan with one decision of this rule's on the alert as a whole.
+    pub fn whole(rule: &Rule, enforce: bool, decision: Decision) -> Plan {
         let verdict = Verdict { source: None, evidence: None, decision };
-        Plan { rule, enforce: false, table: None, verdicts: vec![verdict] }
+        Plan { rule: Some(rule.name.clone()), enforce, table: None, verdicts: vec![verdict] }
     }
 }
 

@@ -136,7 +136,7 @@ fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, Str
     }
     metrics.policy_in_force(policy.enforces_anything(), now.wall);
     let gauge = Gauge::open().map_err(|error| {
-        tracing::error!(%error, "the watch is off: this kernel shows no connection tracking table (modprobe nf_conntrack, then restart)");
+        tracing::error!(%error, "the watch sees nothing until this kernel shows its connection tracking table (modprobe nf_conntrack)");
     });
     Ok(Effects {
         policy: Arc::new(policy),

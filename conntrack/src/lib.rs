@@ -13,6 +13,7 @@ mod pace;
 mod state;
 mod stats;
 mod table;
+mod timeouts;
 
 pub mod dead;
 pub mod identity;

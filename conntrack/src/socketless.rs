@@ -7,14 +7,15 @@
 use crate::flow::{Flow, L4, Tuple};
 use crate::link::Error;
 use crate::own::OwnAddresses;
-use crate::sockets::Sockets;
+use crate::sockets::{Socket, Sockets};
 use crate::state::{State, TcpState};
 use foldhash::quality::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub use crate::timeouts::{TcpTimeouts, Timeouts};
 
 /// `TCP_SYN_RECV` of `include/net/tcp_states.h`: in inet_diag also the request sockets of a deferring listener.
 const SYN_RECV: u8 = 3;
@@ -47,6 +48,12 @@ enum Kind {
     Request,
 }
 
+impl Kind {
+    fn of(socket: &Socket) -> Kind {
+        if socket.state == SYN_RECV { Kind::Request } else { Kind::Socket }
+    }
+}
+
 impl Connected {
     /// Reads the sockets of the calling thread's namespace. To be read *before* the table: the other way round 300 of 300
     /// closing connections were misjudged.
@@ -57,8 +64,7 @@ impl Connected {
         let mut connected =
             Connected { pairs: HashMap::default(), hash: RandomState::default(), since: Instant::now() };
         let interrupted = Sockets::open()?.visit(|socket| {
-            let kind = if socket.state == SYN_RECV { Kind::Request } else { Kind::Socket };
-            connected.add(socket.local, socket.peer, kind);
+            connected.add(socket.local, socket.peer, Kind::of(socket));
         })?;
         if interrupted {
             return Err(Error::Interrupted { asked: "the TCP sockets of this host" });
@@ -90,56 +96,25 @@ impl Connected {
     }
 }
 
-/// The timeouts that tell idle from busy, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpTimeouts {
-    /// `nf_conntrack_tcp_timeout_established`.
-    pub established: u32,
-    /// `nf_conntrack_tcp_timeout_unacknowledged`.
-    pub unacknowledged: u32,
-    /// `nf_conntrack_tcp_timeout_max_retrans`.
-    pub max_retrans: u32,
-}
-
-impl TcpTimeouts {
-    /// Reads them from procfs, in the calling thread's namespace.
-    ///
-    /// # Errors
-    /// A file is missing or holds no number; the text names it.
-    pub fn read(procfs: &Path) -> std::io::Result<TcpTimeouts> {
-        let read = |name: &str| {
-            let path = procfs.join("sys/net/netfilter").join(format!("nf_conntrack_tcp_timeout_{name}"));
-            let named = |why: String| std::io::Error::other(format!("{}: {why}", path.display()));
-            let text = std::fs::read_to_string(&path).map_err(|error| named(error.to_string()))?;
-            text.trim().parse().map_err(|_| named(format!("{:?} is no number", text.trim())))
-        };
-        Ok(TcpTimeouts {
-            established: read("established")?,
-            unacknowledged: read("unacknowledged")?,
-            max_retrans: read("max_retrans")?,
-        })
-    }
-
-    /// An established entry with no more than so many seconds left may be busy: unacknowledged data, retransmissions and loose
-    /// pick-up hold at most this.
-    fn busy(&self) -> u32 {
-        self.unacknowledged.max(self.max_retrans)
-    }
-}
-
 /// Why nothing can be judged at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotJudge {
     /// The sysctls leave no room between idle and busy.
     #[error(
-        "nf_conntrack_tcp_timeout_established is {established} s and not above {busy} s (the larger of _unacknowledged and _max_retrans): an idle \
-         entry looks like a busy one, so dead slots cannot be told"
+        "nf_conntrack_tcp_timeout_established is {established} s and not above {busy} s (the largest of _unacknowledged and _max_retrans, here and \
+         in timeout policies): an idle entry looks like a busy one, so dead slots cannot be told"
     )]
     Timeouts {
         /// Seconds.
         established: u32,
         /// Seconds.
         busy: u32,
+    },
+    /// The kernel did not answer whether one socket exists.
+    #[error("{why}: whether a slot is dead cannot be told")]
+    LookUp {
+        /// The error in words.
+        why: String,
     },
     /// The dumps took longer than the grace.
     #[error(
@@ -160,74 +135,96 @@ pub struct Judge<'a> {
     own: &'a OwnAddresses,
     timeouts: TcpTimeouts,
     grace: u32,
+    look_up: Sockets,
+    failed: Option<CannotJudge>,
 }
 
 impl<'a> Judge<'a> {
-    /// `grace`: idle for longer without a socket is dead.
+    /// `grace`: idle for longer without a socket is dead. In the namespace that everything was read in.
     ///
     /// # Errors
-    /// [`CannotJudge::Timeouts`].
+    /// [`CannotJudge::Timeouts`], [`CannotJudge::LookUp`].
     pub fn new(
         sockets: &'a Connected,
         own: &'a OwnAddresses,
         timeouts: TcpTimeouts,
         grace: Duration,
     ) -> Result<Judge<'a>, CannotJudge> {
-        if timeouts.established <= timeouts.busy() {
-            return Err(CannotJudge::Timeouts { established: timeouts.established, busy: timeouts.busy() });
+        let (established, busy) = (timeouts.default().established, timeouts.busy());
+        if established <= busy {
+            return Err(CannotJudge::Timeouts { established, busy });
         }
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
-        Ok(Judge { sockets, own, timeouts, grace })
+        let look_up = Sockets::open().map_err(|error| CannotJudge::LookUp { why: error.to_string() })?;
+        Ok(Judge { sockets, own, timeouts, grace, look_up, failed: None })
     }
 
     /// What stands behind an entry of a dump that began after the sockets were read. Only valid if [`Judge::in_time`] says so once
     /// the dump has ended.
     #[inline]
-    pub fn judge(&self, flow: &Flow) -> Behind {
+    pub fn judge(&mut self, flow: &Flow) -> Behind {
         let (State::Tcp(TcpState::Established), Some(left)) = (flow.state, flow.timeout) else {
             return Behind::NotJudged;
         };
         let settled = flow.status.seen_reply() && flow.status.assured() && !flow.status.offload();
-        if !settled || flow.synproxy || left <= self.timeouts.busy() {
+        if !settled || flow.synproxy {
             return Behind::NotJudged;
         }
-        // More left than a full timeout: a timeout policy of its own, so its idle time is not known.
-        let Some(idle) = self.timeouts.established.checked_sub(left) else { return Behind::NotJudged };
+        let Some(idle) = self.timeouts.idle(left) else { return Behind::NotJudged };
         if idle <= self.grace {
             return Behind::NotJudged;
         }
         self.of_ends(flow)
     }
 
-    fn of_ends(&self, flow: &Flow) -> Behind {
+    fn of_ends(&mut self, flow: &Flow) -> Behind {
         // Where we answer, the socket is what answers come from: after REDIRECT and INPUT-SNAT that is not the original tuple.
         let answering = ends(&flow.reply).filter(|(local, _)| self.own.contains(local.ip()));
         let calling = ends(&flow.original).filter(|(local, _)| self.own.contains(local.ip()));
         if answering.is_none() && calling.is_none() {
             return Behind::NotJudged;
         }
-        let kinds = [answering, calling]
-            .into_iter()
-            .flatten()
-            .filter_map(|(local, peer)| self.sockets.kind(local, peer));
-        match kinds.reduce(|a, b| if a == Kind::Socket { a } else { b }) {
+        let ends = || [answering, calling].into_iter().flatten();
+        let either = |a, b| if a == Kind::Socket { a } else { b };
+        let known = ends().filter_map(|(local, peer)| self.sockets.kind(local, peer)).reduce(either);
+        match known.or_else(|| ends().filter_map(|(local, peer)| self.missed(local, peer)).reduce(either)) {
             Some(Kind::Socket) => Behind::Socket,
             Some(Kind::Request) => Behind::Request,
+            None if self.failed.is_some() => Behind::NotJudged,
             None => Behind::Nothing,
+        }
+    }
+
+    /// A socket that the dump of sockets passed over ([`Sockets::find`]).
+    #[cold]
+    fn missed(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<Kind> {
+        if self.failed.is_some() {
+            return None;
+        }
+        match self.look_up.find(local, peer) {
+            Ok(found) => found.map(|socket| Kind::of(&socket)),
+            Err(error) => {
+                self.failed = Some(CannotJudge::LookUp { why: error.to_string() });
+                None
+            }
         }
     }
 
     /// Whether what was judged holds: to be asked when the dump has ended.
     ///
     /// # Errors
-    /// [`CannotJudge::TooSlow`].
+    /// [`CannotJudge::TooSlow`], [`CannotJudge::LookUp`].
     pub fn in_time(&self) -> Result<(), CannotJudge> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
         let (took, grace) = (self.sockets.since.elapsed(), Duration::from_secs(u64::from(self.grace)));
         if took < grace { Ok(()) } else { Err(CannotJudge::TooSlow { took, grace }) }
     }
 }
 
-fn ends(tuple: &Tuple) -> Option<(SocketAddr, SocketAddr)> {
+/// The two ends of a tuple with ports.
+pub(crate) fn ends(tuple: &Tuple) -> Option<(SocketAddr, SocketAddr)> {
     let end = |address: IpAddr, port: u16| SocketAddr::new(address, port);
     match tuple.l4 {
         L4::Ports { src, dst } => Some((end(tuple.src, src), end(tuple.dst, dst))),
@@ -240,7 +237,7 @@ mod tests {
     use super::*;
     use crate::flow::{Family, Protocol, Status, Zone};
 
-    const TIMEOUTS: TcpTimeouts = TcpTimeouts { established: 432_000, unacknowledged: 300, max_retrans: 300 };
+    const TIMEOUTS: Timeouts = Timeouts { established: 432_000, unacknowledged: 300, max_retrans: 300 };
     const ASSURED: Status = Status(0b1110);
 
     fn tuple(src: &str, dst: &str) -> Tuple {
@@ -276,7 +273,9 @@ mod tests {
             connected.add(local.parse().unwrap(), peer.parse().unwrap(), *kind);
         }
         let own = OwnAddresses::of(["192.0.2.1/32", "127.0.0.0/8"].map(|net| net.parse().unwrap()), []);
-        Judge::new(&connected, &own, TIMEOUTS, Duration::from_secs(30)).unwrap().judge(flow)
+        Judge::new(&connected, &own, TcpTimeouts::of(TIMEOUTS, []), Duration::from_secs(30))
+            .unwrap()
+            .judge(flow)
     }
 
     #[test]
@@ -298,7 +297,7 @@ mod tests {
         let unjudged: [(&str, Change); 8] = [
             ("busy", |f| f.timeout = Some(300)),
             ("within the grace", |f| f.timeout = Some(431_970)),
-            ("a timeout of its own", |f| f.timeout = Some(432_001)),
+            ("a timeout by hand", |f| f.timeout = Some(432_001)),
             ("offloaded", |f| f.timeout = None),
             ("not assured", |f| f.status = Status(0b1010)),
             ("no reply seen", |f| f.status = Status(0b1100)),
@@ -335,12 +334,12 @@ mod tests {
         let connected =
             Connected { pairs: HashMap::default(), hash: RandomState::default(), since: Instant::now() };
         let own = OwnAddresses::default();
-        let short = TcpTimeouts { established: 300, ..TIMEOUTS };
+        let short = TcpTimeouts::of(Timeouts { established: 300, ..TIMEOUTS }, []);
         assert!(matches!(
             Judge::new(&connected, &own, short, Duration::from_secs(30)),
             Err(CannotJudge::Timeouts { established: 300, busy: 300 })
         ));
-        let judge = Judge::new(&connected, &own, TIMEOUTS, Duration::ZERO).unwrap();
+        let judge = Judge::new(&connected, &own, TcpTimeouts::of(TIMEOUTS, []), Duration::ZERO).unwrap();
         assert!(matches!(judge.in_time(), Err(CannotJudge::TooSlow { .. })));
     }
 }

@@ -17,11 +17,11 @@ use crate::flags::Flags;
 use crate::hold::Held;
 use crate::listing::Choice;
 use crate::prefixes::Lengths;
-use crate::process;
 use crate::scrape::Scrape;
 use crate::snapshot::Snapshot;
 use crate::sockets::Judging;
 use crate::told::Told;
+use web::process;
 
 /// Everything that lives from scrape to scrape.
 #[derive(Debug)]

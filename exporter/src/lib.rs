@@ -18,7 +18,6 @@ mod hold;
 mod http;
 mod listing;
 mod prefixes;
-mod process;
 mod rank;
 #[cfg(test)]
 mod sample;

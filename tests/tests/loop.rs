@@ -6,19 +6,25 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 use tests::{
     Result,
-    attack::Pace,
+    attack::{Attack, Pace},
     flood::syn_flood,
-    scenario::{ALERT, HABITS, SLOW_FILL, Scenario, Seer, Stage, Story},
+    scenario::{ALERT, HABITS, SLOW_FILL, Scenario, Seer, Stage, Story, THRESHOLD},
     topology::Family,
     wait::wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// The whole story, with everything that must hold at its end.
+/// The whole story of a slow fill.
 fn stopped(family: Family, seer: Seer) -> Result<(Scenario, Story)> {
     let scenario = Scenario::start(family, seer)?;
     let attack = scenario.slow_fill(SLOW_FILL)?;
+    let story = proved(&scenario, attack)?;
+    Ok((scenario, story))
+}
+
+/// Follows an attack, and asserts everything that must hold at its end.
+fn proved(scenario: &Scenario, attack: Attack) -> Result<Story> {
     let story = scenario.follow(&attack, |_| Ok(()))?;
     drop(attack);
     for finding in story.findings() {
@@ -35,8 +41,8 @@ fn stopped(family: Family, seer: Seer) -> Result<(Scenario, Story)> {
     assert_eq!(ban.source, Some(scenario.attackers().addr()));
     let result = ban.result.as_ref().expect("a ban has a result");
     assert_eq!(result.ban.as_deref(), Some("in_force"));
-    assert!(result.entries_deleted.is_some_and(|deleted| deleted >= 100), "{ban:?}");
-    Ok((scenario, story))
+    assert!(result.entries_deleted.is_some_and(|deleted| deleted >= THRESHOLD as u64), "{ban:?}");
+    Ok(story)
 }
 
 #[test]
@@ -47,6 +53,36 @@ fn the_watch_alone_stops_the_slow_fill_over_ipv4() -> Result<()> {
 #[test]
 fn the_watch_alone_stops_the_slow_fill_over_ipv6() -> Result<()> {
     stopped(Family::V6, Seer::Watch).map(drop)
+}
+
+#[test]
+fn a_ban_that_somebody_undoes_is_noticed() -> Result<()> {
+    let scenario = Scenario::start(Family::V4, Seer::Watch)?;
+    let attack = scenario.slow_fill(SLOW_FILL)?;
+    let story = scenario.follow(&attack, |progress| match progress.news.contains(&Stage::Gone) {
+        true => scenario.topology().server.command(&["iptables", "-t", "raw", "-F"]).map(drop),
+        false => Ok(()),
+    })?;
+    let broken: Vec<_> = story.broken().into_iter().map(|finding| finding.claim).collect();
+    assert_eq!(broken, ["the attacker's packets no longer arrive", "none of his slots remains"]);
+    Ok(())
+}
+
+/// His sockets are alive and the server's kernel asks after them each second: ban and deletion alone would not free a slot.
+fn hoarder_is_thrown_out(family: Family) -> Result<()> {
+    let scenario = Scenario::start(family, Seer::Watch)?;
+    let attack = scenario.hoard(SLOW_FILL)?;
+    proved(&scenario, attack).map(drop)
+}
+
+#[test]
+fn a_hoarder_of_real_connections_is_thrown_out_over_ipv4() -> Result<()> {
+    hoarder_is_thrown_out(Family::V4)
+}
+
+#[test]
+fn a_hoarder_of_real_connections_is_thrown_out_over_ipv6() -> Result<()> {
+    hoarder_is_thrown_out(Family::V6)
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod gate;
 mod landing;
 pub mod log;
 mod negotiate;
+pub mod process;
 mod query;
 mod request;
 mod response;

@@ -82,7 +82,7 @@ fn a_huge_factor_ends_at_max() {
 
 #[test]
 fn offences_are_forgotten_a_week_after_the_last_ban_ended() {
-    for (days, offence) in [(6.9, 2), (7.1, 1)] {
+    for (days, offence) in [(6.999, 2), (7.001, 1)] {
         let mut desk = desk();
         desk.act(&about(HIM), now(0.0));
         let later = now(10.0 * MINUTE + days * DAY);
@@ -240,7 +240,10 @@ fn a_rule_on_trial_disturbs_no_rule_that_acts() {
     let real = ban(&desk.act(&about(HIM), now(0.0)));
     assert_eq!(real.offence, 1, "the trial spent none of its budget");
     for second in 1..50 {
-        desk.act(&other(), now(f64::from(second)));
+        assert!(
+            is_repeat(&desk.act(&other(), now(f64::from(second)))),
+            "a trial's repeats are repeats as well"
+        );
         assert!(is_repeat(&desk.act(&about(HIM), now(f64::from(second)))));
     }
     assert_eq!(desk.state.active(now(50.0)), 1);

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// One rule over the label `source`, 300 assured entries, ban 10m ×4 up to 24h.
-pub const HOARDER: &str = "
+pub(crate) const HOARDER: &str = "
 - name: hoarder
   matchers: ['alertname=\"Hoarder\"']
   sources: {label: source}
@@ -25,16 +25,16 @@ pub const HOARDER: &str = "
 ";
 
 /// Enforcing, with 10 bans a minute and 50 an hour.
-pub fn policy(rules: &str) -> Policy {
+pub(crate) fn policy(rules: &str) -> Policy {
     with("enforce: true\nnever_ban: []\n", rules)
 }
 
-pub fn with(head: &str, rules: &str) -> Policy {
+pub(crate) fn with(head: &str, rules: &str) -> Policy {
     let text = format!("{head}rules:{rules}");
     Policy::parse(&text, Path::new(".")).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
-pub fn host() -> Host {
+pub(crate) fn host() -> Host {
     let own = ["192.0.2.1/32", "127.0.0.0/8", "2001:db8::1/128", "203.0.113.128/25"];
     let gateways = ["192.0.2.254", "fe80::1", "2001:db8::fe"];
     let own = OwnAddresses::of(
@@ -44,11 +44,11 @@ pub fn host() -> Host {
     Host { table_id: "feed".into(), name: "web1".into(), own }
 }
 
-pub fn now(seconds: f64) -> Now {
+pub(crate) fn now(seconds: f64) -> Now {
     Now { boot: Duration::from_secs_f64(100_000.0 + seconds), wall: SystemTime::UNIX_EPOCH }
 }
 
-pub fn alert(labels: &[(&str, &str)]) -> Alert {
+pub(crate) fn alert(labels: &[(&str, &str)]) -> Alert {
     let mut alert = Alert {
         labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         annotations: Default::default(),
@@ -63,12 +63,12 @@ pub fn alert(labels: &[(&str, &str)]) -> Alert {
     alert
 }
 
-pub fn about(source: &str) -> Alert {
+pub(crate) fn about(source: &str) -> Alert {
     alert(&[("alertname", "Hoarder"), ("source", source)])
 }
 
 /// A table in which each source holds so many assured entries, and as many half open ones.
-pub fn table(sources: &[(&str, u32, u32)]) -> Summary {
+pub(crate) fn table(sources: &[(&str, u32, u32)]) -> Summary {
     let mut summary = Summary::new();
     for (source, assured, half_open) in sources {
         let source = source.parse().unwrap();
@@ -80,29 +80,29 @@ pub fn table(sources: &[(&str, u32, u32)]) -> Summary {
 }
 
 /// Everything that a decision is made on, and what decisions leave.
-pub struct Desk {
-    pub policy: Policy,
-    pub host: Host,
-    pub table: Summary,
-    pub fill: TableFill,
-    pub state: State,
+pub(crate) struct Desk {
+    pub(crate) policy: Policy,
+    pub(crate) host: Host,
+    pub(crate) table: Summary,
+    pub(crate) fill: TableFill,
+    pub(crate) state: State,
 }
 
 impl Desk {
-    pub fn new(policy: Policy, sources: &[(&str, u32, u32)]) -> Desk {
+    pub(crate) fn new(policy: Policy, sources: &[(&str, u32, u32)]) -> Desk {
         let table = table(sources);
         let fill = TableFill { entries: table.entries, limit: 10_000 };
         Desk { policy, host: host(), table, fill, state: State::new() }
     }
 
     /// Decides as the effects thread does, without folding it in.
-    pub fn plan(&self, alert: &Alert, at: Now) -> Plan {
+    pub(crate) fn plan(&self, alert: &Alert, at: Now) -> Plan {
         let rule = match rule_for(&self.policy, &self.host, alert) {
             Ok(rule) => rule,
-            Err(refusal) => return Plan::refused(None, refusal),
+            Err(refusal) => return Plan::refused(refusal),
         };
         match Nominator::new(&self.table).nominate(rule, alert) {
-            Err(refusal) => Plan::refused(Some(rule.name.clone()), refusal),
+            Err(refusal) => Plan::whole(rule, self.policy.enforces(rule), Decision::Refused(refusal)),
             Ok(nominees) => {
                 let scene = Scene { host: &self.host, table: self.fill, now: at };
                 decide(&self.policy, &self.state, rule, &nominees, scene)
@@ -111,37 +111,37 @@ impl Desk {
     }
 
     /// Decides and folds it in; the kernel took what was to be banned.
-    pub fn act(&mut self, alert: &Alert, at: Now) -> Plan {
+    pub(crate) fn act(&mut self, alert: &Alert, at: Now) -> Plan {
         let plan = self.plan(alert, at);
         drop(self.state.apply(&plan, &self.policy.limits, at));
         plan
     }
 
-    pub fn remaining(&self, at: Now) -> [f64; 2] {
+    pub(crate) fn remaining(&self, at: Now) -> [f64; 2] {
         self.state.budget(&self.policy.limits, self.policy.enforces_anything(), at)
     }
 }
 
 /// The one decision of a plan.
-pub fn only(plan: &Plan) -> &Decision {
+pub(crate) fn only(plan: &Plan) -> &Decision {
     assert_eq!(plan.verdicts.len(), 1, "{plan:?}");
     &plan.verdicts[0].decision
 }
 
-pub fn ban(plan: &Plan) -> PlannedBan {
+pub(crate) fn ban(plan: &Plan) -> PlannedBan {
     match only(plan) {
         Decision::Ban(ban) => *ban,
         other => panic!("no ban: {other:?}"),
     }
 }
 
-pub fn refusal(plan: &Plan) -> &Refusal {
+pub(crate) fn refusal(plan: &Plan) -> &Refusal {
     match only(plan) {
         Decision::Refused(refusal) => refusal,
         other => panic!("not refused: {other:?}"),
     }
 }
 
-pub fn is_repeat(plan: &Plan) -> bool {
+pub(crate) fn is_repeat(plan: &Plan) -> bool {
     matches!(only(plan), Decision::AlreadyBanned { .. })
 }

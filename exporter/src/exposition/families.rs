@@ -28,6 +28,11 @@ impl<'a> Families<'a> {
         Families(encoder)
     }
 
+    /// For those who write families of their own.
+    pub(super) fn encoder(&mut self) -> &mut DescriptorEncoder<'a> {
+        &mut self.0
+    }
+
     /// One gauge without labels.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -14,9 +14,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
 use crate::cheap::{Outcome, Readings};
-use crate::process::Usage;
 use crate::snapshot::Snapshot;
 use families::Families;
+use web::process::Usage;
 
 /// What a scrape is told.
 #[derive(Debug)]

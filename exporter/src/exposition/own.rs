@@ -6,7 +6,6 @@ use conntrack::REASONS;
 
 use super::Exposition;
 use super::families::Families;
-use crate::process::Usage;
 
 pub(super) fn encode(exposition: &Exposition, families: &mut Families<'_>) -> fmt::Result {
     let outcomes = &exposition.outcomes;
@@ -36,39 +35,11 @@ pub(super) fn encode(exposition: &Exposition, families: &mut Families<'_>) -> fm
         &[("version", env!("CARGO_PKG_VERSION"))],
     )?;
     match &exposition.process {
-        Some(usage) => encode_usage(usage, families),
+        Some(usage) => usage.encode(families.encoder()),
         None => Ok(()),
     }
 }
 
 fn collector(collector: crate::collector::Collector) -> [(&'static str, &'static str); 1] {
     [("collector", collector.name())]
-}
-
-fn encode_usage(usage: &Usage, families: &mut Families<'_>) -> fmt::Result {
-    families.counter(
-        "process_cpu_seconds",
-        "User and system CPU time of this process in seconds.",
-        usage.cpu_seconds,
-    )?;
-    families.gauge("process_open_fds", "File descriptors that this process holds open.", usage.open_fds)?;
-    if let Some(max) = usage.max_fds {
-        families.gauge("process_max_fds", "File descriptors that this process may hold open.", max)?;
-    }
-    families.gauge(
-        "process_virtual_memory_bytes",
-        "Virtual memory of this process in bytes.",
-        usage.virtual_bytes,
-    )?;
-    families.gauge(
-        "process_resident_memory_bytes",
-        "Resident memory of this process in bytes.",
-        usage.resident_bytes,
-    )?;
-    families.gauge(
-        "process_start_time_seconds",
-        "When this process started, in seconds since 1970.",
-        usage.started_unix_seconds,
-    )?;
-    families.gauge("process_threads", "Threads of this process.", usage.threads)
 }

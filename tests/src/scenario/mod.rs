@@ -29,7 +29,7 @@ pub use self::{
 };
 use crate::{
     Failure, Result,
-    attack::{Attack, Pace, slow_fill},
+    attack::{Attack, Pace, hoard, slow_fill},
     failure::Tried,
     honest::{Habits, Honest, HonestReport},
     netns::Namespace,
@@ -52,6 +52,9 @@ pub const PORT: u16 = 80;
 const TIME_WAIT: &str = "10";
 /// 19 connections a minute and host in DOMAIN.md 1; here 40 a second. He stops at 300, as he did there.
 pub const SLOW_FILL: Pace = Pace { count: 300, per_second: 40, within: Duration::from_secs(90) };
+/// The service asks silent peers after a second whether they still live: with sockets left behind, its questions would bring a
+/// hoarder's entries back (DOMAIN.md 3).
+const KEEP_ALIVE: KeepAlive = KeepAlive::Every(Duration::from_secs(1));
 /// Twenty connections kept open, four new ones a second: 60 entries at most with the forgetting above.
 pub const HABITS: Habits = Habits {
     keep: 20,
@@ -141,7 +144,7 @@ impl Scenario {
         server.sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", TIME_WAIT)?;
         let door = Door::watch(server, attackers)?;
         let at = [Family::V4, Family::V6].map(|family| topology.server_socket(family, PORT));
-        let serve = |address| Responder::start(server, address, Accept::Deferred, KeepAlive::Off);
+        let serve = |address| Responder::start(server, address, Accept::Deferred, KEEP_ALIVE);
         let services = [serve(at[0])?, serve(at[1])?];
         let directory = tempfile::tempdir().tried(|| "a directory for the scenario")?;
         let actioner = actioner(&topology, &directory, seer)?;
@@ -202,6 +205,15 @@ impl Scenario {
     pub fn slow_fill(&self, pace: Pace) -> Result<Attack> {
         let attacker = self.topology.peer("attacker");
         slow_fill(&attacker.namespace, vec![attacker.address(self.family)], self.target(), pace)
+    }
+
+    /// Begins to hoard: connections that the service has accepted, held open.
+    ///
+    /// # Errors
+    /// As [`Self::slow_fill`].
+    pub fn hoard(&self, pace: Pace) -> Result<Attack> {
+        let attacker = self.topology.peer("attacker");
+        hoard(&attacker.namespace, vec![attacker.address(self.family)], self.target(), pace)
     }
 
     /// Looks at table, set and counters.

@@ -278,14 +278,25 @@ impl Scenario {
             .filter(|stage| memory.timeline.at(*stage).is_none())
             .map(Stage::words)
             .collect();
-        let decisions = self.decisions().map(|all| format!("{all:#?}"));
+        let log = self.actioner().process.log();
+        let lines: Vec<_> = log.lines().collect();
+        let decided = match self.decisions().as_deref() {
+            Ok([.., last]) => format!("last {last:?}"),
+            Ok([]) => "nothing".to_owned(),
+            Err(failure) => failure.to_string(),
+        };
         Failure::TimedOut {
             what: format!("the story to end; not reached: {}", missing.join(", ")),
             waited: PATIENCE,
             last: format!(
-                "{look:?}\nthe actioner decided: {}\nand said:\n{}",
-                decisions.unwrap_or_else(|failure| failure.to_string()),
-                self.actioner().process.log()
+                "{} of his {} entries assured, {} of {} packets let in, in the sets: {:?}; the actioner decided {decided}, and \
+                 its log ends:\n{}",
+                look.his_assured,
+                look.his,
+                look.passed,
+                look.came,
+                look.banned,
+                lines[lines.len().saturating_sub(4)..].join("\n")
             ),
         }
     }

@@ -80,7 +80,7 @@ All of this happens in network namespaces of this process: your host's network a
         for ban in decisions.iter().filter(|decision| decision.verdict == "ban") {
             let source = ban.source.map_or_else(|| "-".into(), |source| source.to_string());
             let result = ban.result.as_ref();
-            let ban = result.and_then(|result| result.ban.as_deref()).unwrap_or("-");
+            let ban = result.and_then(|result| result.ban.as_deref()).unwrap_or("-").replace('_', " ");
             let deleted = result.and_then(|result| result.entries_deleted).unwrap_or_default();
             println!("\n  the actioner's audit log: ban of {source} {ban}, {deleted} entries deleted");
         }
@@ -89,7 +89,10 @@ All of this happens in network namespaces of this process: your host's network a
             let name = named(scenario, *source);
             println!("    {name:<26}{worst:>9}{:>14}", count(&story.end, *source));
         }
-        println!("    {:<26}{:>9}{:>14}\n", "whole table", story.worst.entries, story.end.entries);
+        println!(
+            "    {:<26}{:>9}{:>14}\n",
+            "whole table, with loopback", story.worst.entries, story.end.entries
+        );
         for finding in story.findings() {
             let word = if finding.holds { "ok    " } else { "FAILED" };
             println!("  {}  {} ({})", self.strong(word), finding.claim, finding.seen);

@@ -1,0 +1,212 @@
+//! What the kernel refuses, loses or is robbed of: a failure is said, never called a ban.
+
+use serde_json::Value;
+use tests::{Result, netns::Namespace, wait::wait_until};
+
+use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, quiet, raw_rules, sets, with_end};
+
+const FAILED: &str = "bans_total{rule=\"hoarder\",result=\"failed\"}";
+
+/// The ban failed, everybody is told, and nothing was deleted.
+fn said_to_have_failed(
+    actioner: &Actioner<'_>,
+    namespace: &Namespace,
+    answer: &Value,
+    why: &str,
+) -> Result<()> {
+    assert_eq!((count(answer, "banned"), count(answer, "failed")), (0, 1), "{answer}");
+    let sentence = answer["reasons"]["ban_failed"]["first"].as_str().unwrap();
+    assert!(sentence.contains(why), "{sentence}");
+    let audit = actioner.audit();
+    let line = audit.last().unwrap();
+    assert_eq!(line["result"]["ban"], "failed", "{line}");
+    assert_eq!(line["result"]["error"], sentence);
+    assert!(actioner.metric(FAILED)? >= 1.0);
+    assert!(actioner.metric("alerts_total{rule=\"hoarder\",outcome=\"failed\"}")? >= 1.0);
+    assert_eq!(actioner.metric("alerts_total{rule=\"hoarder\",outcome=\"banned\"}")?, 0.0);
+    assert!(actioner.log().contains("NOT banned"), "{}", actioner.log());
+    assert_eq!(with_end(namespace, HIM)?.len(), 30, "without a ban in force nothing is deleted");
+    assert_eq!(actioner.metric("deleted_entries_total{rule=\"hoarder\"}")?, 0.0);
+    Ok(())
+}
+
+fn take_the_rules_away(namespace: &Namespace) -> Result<()> {
+    for tool in ["iptables", "ip6tables"] {
+        namespace.command(&[tool, "-t", "raw", "-F", "PREROUTING"])?;
+    }
+    Ok(())
+}
+
+/// A rule's hold on a set ends a moment after the rule.
+fn destroy(namespace: &Namespace, set: &str) -> Result<()> {
+    wait_until("the set to be free", SOON, || namespace.command(&["ipset", "destroy", set]).map(drop))
+}
+
+#[test]
+fn a_set_of_another_kind_in_our_place_is_a_failed_ban() -> Result<()> {
+    let lab = quiet("robbed")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    take_the_rules_away(&lab)?;
+    destroy(&lab, "conntrack-guard-4")?;
+    lab.command(&["ipset", "create", "conntrack-guard-4", "hash:ip"])?;
+    for _ in 0..3 {
+        let answer = actioner.alert(&[HIM])?;
+        said_to_have_failed(&actioner, &lab, &answer, "conntrack-guard-4")?;
+    }
+    assert_eq!(actioner.metric("active_bans")?, 0.0);
+    destroy(&lab, "conntrack-guard-4")?;
+    wait_until("the next alert to ban him after all", SOON, || {
+        let answer = actioner.alert(&[HIM]).map_err(|failure| failure.to_string())?;
+        if count(&answer, "banned") == 1 { Ok(()) } else { Err(answer.to_string()) }
+    })?;
+    assert_eq!(actioner.audit().last().unwrap()["result"]["offence"], 1, "failures are no offences");
+    assert_eq!(members(&lab, "conntrack-guard-4")?[0].0, HIM);
+    assert_eq!(raw_rules(&lab)?.matches("-j DROP").count(), 2, "{}", raw_rules(&lab)?);
+    assert!(with_end(&lab, HIM)?.is_empty());
+    Ok(())
+}
+
+/// Whatever the answer says is so in the kernel: put back, or failed.
+#[test]
+fn a_destroyed_set_never_holds_a_ban_that_is_only_said() -> Result<()> {
+    let lab = quiet("robbed")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    take_the_rules_away(&lab)?;
+    destroy(&lab, "conntrack-guard-4")?;
+    let answer = actioner.alert(&[HIM])?;
+    match (count(&answer, "banned"), count(&answer, "failed")) {
+        (1, 0) => assert_eq!(members(&lab, "conntrack-guard-4")?[0].0, HIM),
+        (0, 1) => said_to_have_failed(&actioner, &lab, &answer, "does not exist")?,
+        _ => panic!("{answer}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_set_is_a_failed_ban() -> Result<()> {
+    let lab = quiet("full")?;
+    fill(&lab, HIM, 30)?;
+    lab.command_with_input(
+        &["ipset", "restore"],
+        "create conntrack-guard-4 hash:net family inet timeout 0 maxelem 1\nadd conntrack-guard-4 203.0.113.9 timeout 500\n",
+    )?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    assert_eq!(
+        (actioner.metric("active_bans")?, actioner.metric("enforced_bans")?),
+        (1.0, 1.0),
+        "found at the start"
+    );
+    let answer = actioner.alert(&[HIM])?;
+    said_to_have_failed(&actioner, &lab, &answer, "full")?;
+    assert_eq!((actioner.metric("active_bans")?, actioner.metric("enforced_bans")?), (1.0, 1.0));
+    assert_eq!(members(&lab, "conntrack-guard-4")?[0].0, "203.0.113.9");
+    Ok(())
+}
+
+#[test]
+fn a_ban_that_somebody_flushed_is_put_back_by_the_next_repeat() -> Result<()> {
+    let lab = quiet("flushed")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
+    lab.command(&["ipset", "flush", "conntrack-guard-4"])?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "already_banned"), 1);
+    let (net, seconds) = members(&lab, "conntrack-guard-4")?.remove(0);
+    assert!(net == HIM && (580..=600).contains(&seconds), "{net} {seconds}");
+    assert!(actioner.log().contains("was no longer in the kernel: put back"), "{}", actioner.log());
+    assert_eq!(
+        actioner.metric("bans_total{rule=\"hoarder\",result=\"enforced\"}")?,
+        1.0,
+        "it is the same ban"
+    );
+    Ok(())
+}
+
+#[test]
+fn repeats_write_nothing_to_the_kernel() -> Result<()> {
+    let lab = quiet("repeats")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(&POLICY.replace("for: 10m", "for: 3s"));
+    let actioner = home.start(&lab)?;
+    assert_eq!(count(&actioner.alert(&[HIM, HIM])?, "banned"), 1, "twice in one webhook is once");
+    let mut seen = u32::MAX;
+    while let Some((_, seconds)) = members(&lab, "conntrack-guard-4")?.pop() {
+        assert!(seconds <= seen, "a repeat lengthened the ban: {seen} s, then {seconds} s");
+        seen = seconds;
+        let answer = actioner.alert(&[HIM])?;
+        assert_eq!(count(&answer, "banned") + count(&answer, "failed"), 0, "{answer}");
+    }
+    assert!(!actioner.log().contains("put back"), "{}", actioner.log());
+    Ok(())
+}
+
+#[test]
+fn a_deletion_is_clipped_says_so_and_goes_on() -> Result<()> {
+    let lab = quiet("clipped")?;
+    fill(&lab, HIM, 30)?;
+    fill(&lab, "198.51.100.67", 5)?;
+    let home = Home::new(&POLICY.replace("limits: {", "limits: {deletes_per_action: 12, "));
+    let actioner = home.start(&lab)?;
+    for (left, deleted, clipped) in [(18, 12, true), (6, 12, true), (0, 6, false)] {
+        actioner.alert(&[HIM])?;
+        assert_eq!(with_end(&lab, HIM)?.len(), left);
+        let line = actioner.audit().pop().unwrap();
+        assert_eq!(
+            (&line["result"]["entries_deleted"], &line["result"]["deletion_clipped"]),
+            (&deleted.into(), &clipped.into()),
+            "{line}"
+        );
+    }
+    assert_eq!(actioner.metric("clipped_deletions_total")?, 2.0);
+    assert_eq!(actioner.metric("deleted_entries_total{rule=\"hoarder\"}")?, 30.0);
+    assert!(actioner.log().contains("limits.deletes_per_action"), "{}", actioner.log());
+    assert_eq!(with_end(&lab, "198.51.100.67")?.len(), 5);
+    Ok(())
+}
+
+#[test]
+fn teardown_takes_ours_away_and_nothing_else() -> Result<()> {
+    let lab = quiet("teardown")?;
+    fill(&lab, HIM, 30)?;
+    lab.command(&["ipset", "create", "theirs-4", "hash:net"])?;
+    lab.command(&[
+        "iptables",
+        "-t",
+        "raw",
+        "-A",
+        "PREROUTING",
+        "-m",
+        "set",
+        "--match-set",
+        "theirs-4",
+        "src",
+        "-j",
+        "DROP",
+    ])?;
+    lab.command(&["ip6tables", "-t", "raw", "-A", "PREROUTING", "-s", "2001:db8:9::/48", "-j", "DROP"])?;
+    let theirs = raw_rules(&lab)?;
+    let home = Home::new(POLICY);
+    let mut actioner = home.start(&lab)?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
+    let (done, said) = home.teardown(&lab)?;
+    assert!(!done && said.contains("stop it first"), "{said}");
+    assert_eq!(sets(&lab)?.len(), 3);
+    assert!(actioner.process().stop()?.success());
+    assert_eq!(members(&lab, "conntrack-guard-4")?.len(), 1, "bans outlive the program");
+    let (done, said) = home.teardown(&lab)?;
+    assert!(
+        done && said.contains("removed 2 drop rules and the sets conntrack-guard-4, conntrack-guard-6"),
+        "{said}"
+    );
+    assert_eq!(sets(&lab)?, ["theirs-4"]);
+    assert_eq!(raw_rules(&lab)?, theirs);
+    let (done, said) = home.teardown(&lab)?;
+    assert!(done && said.contains("nothing to remove"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The running actioner, as its users meet it: real webhooks, real packets, the kernel's own account afterwards.
+
+mod body;
+mod door;
+mod hoarder;
+mod kernel;
+mod lab;
+mod lifecycle;
+mod many;
+mod start;
