@@ -117,11 +117,11 @@ impl Dumper {
             None => Err(Unjudged::Off),
         };
         let sockets_took = began.elapsed();
-        let judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
+        let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
 
         let table = opened(&mut self.table, &mut self.pace)?;
         let mut summary = Summary::new();
-        let dump = match &judgement {
+        let dump = match &mut judgement {
             Ok(judgement) => table.visit(|flow| summary.add_judged(flow, judgement.of(flow)))?,
             Err(_) => table.visit(|flow| summary.add(flow))?,
         };

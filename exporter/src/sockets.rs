@@ -29,13 +29,13 @@ pub(crate) enum Unjudged {
     /// Routes could not be read.
     #[error("the addresses of this host are not known: {0}")]
     Addresses(String),
-    /// The sysctls cannot be read.
+    /// The sysctls or the policies cannot be read.
     #[error("the timeouts that tell idle from busy are not known: {0}")]
     Timeouts(String),
     /// inet_diag failed.
     #[error("{0}")]
     Sockets(String),
-    /// The sysctls leave no room.
+    /// The timeouts leave no room, or a look-up failed.
     #[error("{0}")]
     Cannot(CannotJudge),
     /// Reading took longer than the grace.
@@ -44,9 +44,9 @@ pub(crate) enum Unjudged {
          --collector.sockets.grace"
     )]
     TooSlow(Duration),
-    /// Somebody wrote the sysctls meanwhile.
+    /// Somebody wrote the sysctls or a policy meanwhile.
     #[error(
-        "nf_conntrack_tcp_timeout_* changed while the table was read, so idle cannot be told from busy this time"
+        "TCP timeouts (sysctls or policies) changed while the table was read, so idle cannot be told from busy this time"
     )]
     TimeoutsChanged,
     /// The hash was resized in both dumps.
@@ -90,7 +90,7 @@ impl Judging {
 impl Before<'_> {
     /// For the dump that now begins.
     pub(crate) fn judgement(&self) -> Result<Judgement<'_>, Unjudged> {
-        let judge = Judge::new(&self.connected, self.own, self.timeouts, self.judging.grace);
+        let judge = Judge::new(&self.connected, self.own, self.timeouts.clone(), self.judging.grace);
         Ok(Judgement { before: self, judge: judge.map_err(Unjudged::Cannot)? })
     }
 }
@@ -98,14 +98,17 @@ impl Before<'_> {
 impl Judgement<'_> {
     /// What stands behind an entry.
     #[inline]
-    pub(crate) fn of(&self, flow: &Flow) -> Behind {
+    pub(crate) fn of(&mut self, flow: &Flow) -> Behind {
         self.judge.judge(flow)
     }
 
     /// What was found, if it holds. To be asked when the dump has ended.
     pub(crate) fn found(&self, summary: &Summary, dump: &Dump) -> Result<Judged, Unjudged> {
         let judging = self.before.judging;
-        self.judge.in_time().map_err(|_| Unjudged::TooSlow(judging.grace))?;
+        self.judge.in_time().map_err(|cannot| match cannot {
+            CannotJudge::TooSlow { grace, .. } => Unjudged::TooSlow(grace),
+            other => Unjudged::Cannot(other),
+        })?;
         if dump.interrupted {
             return Err(Unjudged::Interrupted);
         }
