@@ -16,6 +16,7 @@ mod flags;
 mod flows;
 mod hold;
 mod http;
+mod known_dead;
 mod listing;
 mod prefixes;
 mod rank;

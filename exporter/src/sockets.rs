@@ -11,6 +11,8 @@ use conntrack::socketless::{Behind, CannotJudge, Connected, Judge, TcpTimeouts};
 use conntrack::summary::Judged;
 use conntrack::{Dump, Flow, Summary};
 
+use crate::known_dead::KnownDead;
+
 /// How entries without a socket are told.
 #[derive(Debug, Clone)]
 pub(crate) struct Judging {
@@ -68,6 +70,7 @@ pub(crate) struct Before<'a> {
 pub(crate) struct Judgement<'a> {
     before: &'a Before<'a>,
     judge: Judge<'a>,
+    known: &'a mut KnownDead,
 }
 
 impl Judging {
@@ -89,9 +92,11 @@ impl Judging {
 
 impl Before<'_> {
     /// For the dump that now begins.
-    pub(crate) fn judgement(&self) -> Result<Judgement<'_>, Unjudged> {
+    pub(crate) fn judgement<'a>(&'a self, known: &'a mut KnownDead) -> Result<Judgement<'a>, Unjudged> {
         let judge = Judge::new(&self.connected, self.own, self.timeouts.clone(), self.judging.grace);
-        Ok(Judgement { before: self, judge: judge.map_err(Unjudged::Cannot)? })
+        let judge = judge.map_err(Unjudged::Cannot)?;
+        known.begin(self.own, &self.timeouts);
+        Ok(Judgement { before: self, judge, known })
     }
 }
 
@@ -99,11 +104,25 @@ impl Judgement<'_> {
     /// What stands behind an entry.
     #[inline]
     pub(crate) fn of(&mut self, flow: &Flow) -> Behind {
-        self.judge.judge(flow)
+        if self.known.has(flow) {
+            return Behind::Nothing;
+        }
+        let behind = self.judge.judge(flow);
+        if behind == Behind::Nothing {
+            self.known.add(flow);
+        }
+        behind
     }
 
     /// What was found, if it holds. To be asked when the dump has ended.
-    pub(crate) fn found(&self, summary: &Summary, dump: &Dump) -> Result<Judged, Unjudged> {
+    pub(crate) fn found(self, summary: &Summary, dump: &Dump) -> Result<Judged, Unjudged> {
+        let found = self.holds(dump);
+        self.known.end(found.is_ok());
+        // An empty table was judged too.
+        found.map(|()| summary.judged.unwrap_or_default())
+    }
+
+    fn holds(&self, dump: &Dump) -> Result<(), Unjudged> {
         let judging = self.before.judging;
         self.judge.in_time().map_err(|cannot| match cannot {
             CannotJudge::TooSlow { grace, .. } => Unjudged::TooSlow(grace),
@@ -116,8 +135,7 @@ impl Judgement<'_> {
         if judging.timeouts()? != self.before.timeouts {
             return Err(Unjudged::TimeoutsChanged);
         }
-        // An empty table was judged too.
-        Ok(summary.judged.unwrap_or_default())
+        Ok(())
     }
 }
 
@@ -150,7 +168,8 @@ mod tests {
     fn found(judging: &Judging, dump: &Dump, meanwhile: impl FnOnce()) -> Result<Judged, Unjudged> {
         let own = Ok(OwnAddresses::default());
         let before = judging.before_the_table(&own)?;
-        let judgement = before.judgement()?;
+        let mut known = KnownDead::none(judging.grace);
+        let judgement = before.judgement(&mut known)?;
         meanwhile();
         judgement.found(&Summary::new(), dump)
     }
