@@ -40,6 +40,19 @@ pub(crate) enum Unjudged {
     /// The timeouts leave no room, or a look-up failed.
     #[error("{0}")]
     Cannot(CannotJudge),
+    /// No entry can be idle for the grace and still be told from a busy one.
+    #[error(
+        "the grace of {grace:?} does not fit between nf_conntrack_tcp_timeout_established, {established} s, and {busy} s, where busy entries \
+         begin, so no slot would ever be dead: lower --collector.sockets.grace"
+    )]
+    NoRoom {
+        /// As configured.
+        grace: Duration,
+        /// Seconds.
+        established: u32,
+        /// Seconds.
+        busy: u32,
+    },
     /// Reading took longer than the grace.
     #[error(
         "sockets and table took longer to read than the grace of {0:?}, so a closing connection would look dead: raise \
@@ -95,6 +108,11 @@ impl Before<'_> {
     pub(crate) fn judgement<'a>(&'a self, known: &'a mut KnownDead) -> Result<Judgement<'a>, Unjudged> {
         let judge = Judge::new(&self.connected, self.own, self.timeouts.clone(), self.judging.grace);
         let judge = judge.map_err(Unjudged::Cannot)?;
+        let (grace, established, busy) =
+            (self.judging.grace, self.timeouts.default().established, self.timeouts.busy());
+        if u64::from(established - busy) <= grace.as_secs() + 1 {
+            return Err(Unjudged::NoRoom { grace, established, busy });
+        }
         known.begin(self.own, &self.timeouts);
         Ok(Judgement { before: self, judge, known })
     }
@@ -189,6 +207,10 @@ mod tests {
         assert!(found(&judging, &WHOLE, || ()).is_ok(), "the next dump knows the new ones");
         set(&judging, "established", 300);
         assert!(matches!(found(&judging, &WHOLE, || ()), Err(Unjudged::Cannot(_))));
+        set(&judging, "established", 331);
+        assert!(matches!(found(&judging, &WHOLE, || ()), Err(Unjudged::NoRoom { established: 331, .. })));
+        set(&judging, "established", 332);
+        assert!(found(&judging, &WHOLE, || ()).is_ok());
         let hasty = Judging { grace: Duration::ZERO, ..judging.clone() };
         set(&judging, "established", 432_000);
         assert_eq!(found(&hasty, &WHOLE, || ()), Err(Unjudged::TooSlow(Duration::ZERO)));

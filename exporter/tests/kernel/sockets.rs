@@ -137,7 +137,8 @@ fn sockets_can_be_asked_for_alone_and_left_out() {
     let (scene, listener) = deferring(Family::V4);
     let attacker = scene.peer("attacker").address(Family::V4);
     assert_eq!(slow_fill(&scene, vec![attacker], 60, listener.address()), 60);
-    let grace = "--collector.sockets.grace=1s";
+    // Long enough for dead slots to be known again in the next dump.
+    let grace = "--collector.sockets.grace=5s";
     let exporter = Exporter::start(&scene.server, &[], &[grace]);
     wait_for(&exporter, 0, 60, Duration::from_secs(60));
     let alone = exporter.scrape_with("?collect[]=sockets", &[]);
