@@ -230,3 +230,44 @@ pub fn rfc3339(time: SystemTime) -> String {
         |time| time.round(jiff::Unit::Millisecond).unwrap_or(time).to_string(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Origin;
+    use crate::refusal::Refusal;
+
+    #[test]
+    fn a_torn_line_costs_itself_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = Now::read();
+        let alert = Alert {
+            labels: [("alertname".to_owned(), "A\n\"".to_owned())].into(),
+            annotations: BTreeMap::new(),
+            fingerprint: String::new(),
+            starts_at: String::new(),
+            firing: true,
+            origin: Origin::Webhook,
+            receiver: "r".into(),
+            group_key: "k".into(),
+        };
+        let record = || {
+            let mut audit = Audit::open(directory.path(), now).unwrap();
+            let context =
+                Context { table_id: "feed", policy: "cafe", budget: [1.0, 2.0], now, table_after: None };
+            audit.record(&alert, &Plan::refused(Refusal::NoRule), &Outcome::default(), context).unwrap();
+        };
+        record();
+        let file = directory.path().join("audit.jsonl");
+        let mut text = fs::read_to_string(&file).unwrap();
+        text.push_str("{\"schema\":1,\"tim");
+        fs::write(&file, text).unwrap();
+        record();
+        record();
+        let lines = fs::read_to_string(&file).unwrap();
+        let read: Vec<_> = lines.lines().map(serde_json::from_str::<serde_json::Value>).collect();
+        assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true], "{lines}");
+        let line = read[3].as_ref().unwrap();
+        assert_eq!((&line["reason"], &line["labels"]["alertname"]), (&"no_rule".into(), &"A\n\"".into()));
+    }
+}

@@ -4,6 +4,7 @@
 //! during a survey waits for the next one, so evidence always postdates the alert, and 500 webhooks cost two or three dumps.
 
 use crate::alert::{Alert, Origin};
+use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context};
 use crate::decide::{Scene, decide};
 use crate::decided::Decided;
@@ -12,6 +13,7 @@ use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
 use crate::now::Now;
+use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
@@ -29,24 +31,6 @@ use tokio::sync::oneshot;
 
 /// How often bans are counted in the kernel, at least.
 const LOOK: Duration = Duration::from_secs(5);
-/// So many orders are taken together at most, so that a batch ends.
-const BATCH: usize = 4096;
-
-/// An order to the effects thread.
-#[derive(Debug)]
-pub enum Order {
-    /// A notification to be decided and answered.
-    Decide(Notification, oneshot::Sender<Result<Decided, Unread>>),
-    /// A policy to be put in force; the answer says whether it is.
-    Reload(Box<Policy>, oneshot::Sender<Result<(), String>>),
-    /// Finish what is queued and end.
-    Stop,
-}
-
-/// The live table could not be read, so nothing was decided: worth another try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread(pub String);
-
 /// What the thread owns.
 pub struct Effects {
     /// The policy in force.
@@ -67,13 +51,6 @@ pub struct Effects {
     pub last_dump: Option<LastDump>,
     /// What the watch's alerts led to at its last dump, so that only changes are written down.
     pub told: Told,
-}
-
-/// An alert to be decided. `cut_off`: it stands for so many alerts of its group that Alertmanager left out, and nominates
-/// from the live table instead.
-struct Asked {
-    alert: Alert,
-    cut_off: Option<u64>,
 }
 
 /// One alert with its decision.
@@ -97,7 +74,7 @@ impl Effects {
             };
             let mut stop = false;
             let mut notifications = Vec::new();
-            for order in first.into_iter().chain(orders.try_iter().take(BATCH)) {
+            for order in first.map(|first| with_company(first, orders)).into_iter().flatten() {
                 match order {
                     Order::Decide(notification, reply) => notifications.push((notification, reply)),
                     Order::Reload(policy, reply) => drop(reply.send(self.reload(*policy))),
@@ -155,6 +132,7 @@ impl Effects {
         };
         // After the dump, which can take seconds: bans count from now.
         let now = Now::read();
+        self.metrics.expired(self.state.expire(now));
         let budget = self.state.budget(&policy.limits, policy.enforces_anything(), now);
         let table = survey.as_ref().map(|survey| survey.table);
         let mut nominator = survey.as_ref().map(|survey| Nominator::new(&survey.summary));
@@ -363,8 +341,7 @@ impl Effects {
     /// Counts bans, in the state and in the kernel.
     fn look(&mut self) {
         let now = Now::read();
-        let ended = self.state.expire(now);
-        self.metrics.expired(ended);
+        self.metrics.expired(self.state.expire(now));
         self.show_bans(now);
     }
 
@@ -412,20 +389,6 @@ impl Effects {
         self.policy = Arc::new(policy);
         Ok(())
     }
-}
-
-/// A notification's alerts; behind them, where Alertmanager cut some off, one for each alert name that was firing.
-fn with_those_cut_off(notification: Notification) -> Vec<Asked> {
-    let cut_off = notification.truncated_alerts;
-    let mut stand_ins: Vec<Asked> = Vec::new();
-    if cut_off > 0 {
-        let mut seen = HashSet::new();
-        let firing = notification.alerts.iter().filter(|alert| alert.firing);
-        let firsts = firing.filter(|alert| seen.insert(alert.name()));
-        stand_ins.extend(firsts.map(|alert| Asked { alert: alert.clone(), cut_off: Some(cut_off) }));
-    }
-    let alerts = notification.alerts.into_iter();
-    alerts.map(|alert| Asked { alert, cut_off: None }).chain(stand_ins).collect()
 }
 
 /// Takes the bans that the kernel holds into the state: ours from an earlier run.

@@ -1,8 +1,8 @@
 //! Routes: the webhook, metrics, health, reload. Each webhook is handed to the effects thread and answered when it is done.
 
 use crate::alert::Origin;
-use crate::effects::{Order, Unread};
 use crate::metrics::Metrics;
+use crate::orders::{Order, Unread};
 use crate::policy::Policy;
 use crate::webhook;
 use prometheus_client::registry::Registry;

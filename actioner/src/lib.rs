@@ -9,6 +9,7 @@
 //! and what was refused, each with its reason.
 
 pub mod alert;
+mod asked;
 pub mod audit;
 pub mod check_policy;
 pub mod cli;
@@ -26,6 +27,7 @@ pub mod matcher;
 pub mod metrics;
 pub mod nominate;
 pub mod now;
+pub mod orders;
 pub mod plan;
 pub mod policy;
 pub mod refusal;

@@ -2,12 +2,13 @@
 
 use crate::audit::Audit;
 use crate::cli::Run;
-use crate::effects::{Effects, Order, adopt};
+use crate::effects::{Effects, adopt};
 use crate::firewall::{self, Firewall};
 use crate::host::Host;
 use crate::http::{self, Routes};
 use crate::metrics::Metrics;
 use crate::now::Now;
+use crate::orders::Order;
 use crate::policy::{Backend, Policy};
 use crate::state::State;
 use crate::survey;
@@ -34,7 +35,12 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:10049";
 /// Why it could not start: a sentence, or all that is wrong with the policy.
 pub fn run(flags: &Run) -> Result<(), String> {
     abort_on_panic();
-    let policy = Policy::load(&flags.policy_file).map_err(|errors| errors.to_string())?;
+    let policy = Policy::load(&flags.policy_file).map_err(|errors| match flags.policy_file.try_exists() {
+        Ok(false) => {
+            format!("{errors} (--policy.file names another; packaging/policy.yaml is one to begin with)")
+        }
+        _ => errors.to_string(),
+    })?;
     let listen = flags.web.listen(DEFAULT_ADDRESS).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;

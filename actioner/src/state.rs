@@ -38,7 +38,6 @@ pub struct Undo {
     pub net: IpNet,
     rule: String,
     enforce: bool,
-    row: Option<Row>,
     offences: Option<Offences>,
 }
 
@@ -123,31 +122,16 @@ impl Ledger {
         [minute, hour]
     }
 
-    fn ban(
-        &mut self,
-        rule: &str,
-        ban: &PlannedBan,
-        limits: &Limits,
-        now: Now,
-    ) -> (Option<Row>, Option<Offences>) {
+    /// Returns the offences before this one. A row of the same rule can only be one that has ended.
+    fn ban(&mut self, rule: &str, ban: &PlannedBan, limits: &Limits, now: Now) -> Option<Offences> {
         self.minute.take(limits.bans_per_minute, MINUTE, now);
         self.hour.take(limits.bans_per_hour, HOUR, now);
         let until = now.boot + ban.lasts;
-        let row = self.put(ban.net, Row { rule: Some(rule.to_owned()), until: Some(until) });
+        let rows = self.bans.entry(ban.net).or_default();
+        rows.retain(|row| row.lasts_at(now));
+        rows.push(Row { rule: Some(rule.to_owned()), until: Some(until) });
         let offences = Offences { count: ban.offence, last: until };
-        (row, self.offences.insert((ban.net, rule.to_owned()), offences))
-    }
-
-    /// Returns the row of the same rule that was there.
-    fn put(&mut self, net: IpNet, row: Row) -> Option<Row> {
-        let rows = self.bans.entry(net).or_default();
-        match rows.iter_mut().find(|earlier| earlier.rule == row.rule) {
-            Some(earlier) => Some(std::mem::replace(earlier, row)),
-            None => {
-                rows.push(row);
-                None
-            }
-        }
+        self.offences.insert((ban.net, rule.to_owned()), offences)
     }
 
     fn take_back(&mut self, undo: Undo) {
@@ -155,7 +139,6 @@ impl Ledger {
         self.hour.give_back();
         if let Some(rows) = self.bans.get_mut(&undo.net) {
             rows.retain(|row| row.rule.as_deref() != Some(&undo.rule));
-            rows.extend(undo.row);
             if rows.is_empty() {
                 self.bans.remove(&undo.net);
             }
@@ -262,8 +245,8 @@ impl State {
             _ => None,
         });
         bans.map(|ban| {
-            let (row, offences) = ledger.ban(rule, ban, limits, now);
-            Undo { net: ban.net, rule: rule.clone(), enforce, row, offences }
+            let offences = ledger.ban(rule, ban, limits, now);
+            Undo { net: ban.net, rule: rule.clone(), enforce, offences }
         })
         .collect()
     }
@@ -276,9 +259,7 @@ impl State {
     /// Takes in a ban that the kernel already held when we started. Ours from an earlier run, or somebody's by hand.
     pub fn adopt(&mut self, net: IpNet, remaining: Option<Duration>, now: Now) {
         let until = remaining.map(|remaining| now.boot + remaining);
-        if !self.enforced.bans.contains_key(&net) {
-            self.enforced.put(net, Row { rule: None, until });
-        }
+        self.enforced.bans.entry(net).or_insert_with(|| vec![Row { rule: None, until }]);
     }
 
     /// A ban without end is somebody else's doing, and so is its end: `in_kernel` says what still stands.

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use conntrack_actioner::effects::{Order, Unread};
 use conntrack_actioner::http::{Routes, route};
 use conntrack_actioner::metrics::Metrics;
+use conntrack_actioner::orders::{Order, Unread};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, sync_channel};

@@ -7,3 +7,4 @@ mod judgement;
 mod repeats;
 mod scene;
 mod top;
+mod watch;

@@ -2,6 +2,7 @@
 
 use crate::scene::{Desk, alert, now, policy, refusal};
 use conntrack_actioner::alert::Alert;
+use conntrack_actioner::nominate::Nominator;
 use conntrack_actioner::plan::{Decision, Plan};
 use conntrack_actioner::refusal::Refusal;
 use std::net::IpAddr;
@@ -91,6 +92,17 @@ fn an_empty_table_meets_no_requirement() {
         matches!(refusal(&plan), Refusal::RequireNotMet { what: "source.assured", found: 0.0, .. }),
         "{plan:?}"
     );
+}
+
+#[test]
+fn asked_for_more_than_before_it_looks_again() {
+    let desk = Desk::new(policy(&rules(3, "assured: 1")), &TABLE);
+    let mut nominator = Nominator::new(&desk.table);
+    for most in [1, 4, 2, 3] {
+        let top = nominator.top(&desk.policy.rules[0], most);
+        assert_eq!(top.len(), most);
+        assert_eq!(top[0].0, "2001:db8:1::1".parse::<IpAddr>().unwrap());
+    }
 }
 
 const PREFIX: &str = "

@@ -210,3 +210,38 @@ fn teardown_takes_ours_away_and_nothing_else() -> Result<()> {
     assert!(done && said.contains("nothing to remove"), "{said}");
     Ok(())
 }
+
+#[test]
+fn where_the_rule_is_somebody_elses_a_ban_needs_his_rule() -> Result<()> {
+    let lab = quiet("foreign")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(&POLICY.replace("limits:", "firewall: {manage_rule: false}\nlimits:"));
+    {
+        let actioner = home.start(&lab)?;
+        let answer = actioner.alert(&[HIM])?;
+        said_to_have_failed(&actioner, &lab, &answer, "NOTHING DROPS")?;
+        assert!(!raw_rules(&lab)?.contains("DROP"), "it was told to leave rules alone");
+    }
+    for (tool, set) in [("iptables", "conntrack-guard-4"), ("ip6tables", "conntrack-guard-6")] {
+        lab.command(&[
+            tool,
+            "-t",
+            "raw",
+            "-A",
+            "PREROUTING",
+            "-m",
+            "set",
+            "--match-set",
+            set,
+            "src",
+            "-j",
+            "DROP",
+        ])?;
+    }
+    let theirs = raw_rules(&lab)?;
+    lab.command(&["ipset", "flush", "conntrack-guard-4"])?;
+    let actioner = home.start(&lab)?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
+    assert_eq!(raw_rules(&lab)?, theirs);
+    Ok(())
+}

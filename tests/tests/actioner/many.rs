@@ -76,7 +76,14 @@ fn five_hundred_webhooks_over_295_connections_cost_three_dumps() -> Result<()> {
         assert_eq!(statuses, [200; 500]);
         started.elapsed()
     });
-    println!("500 webhooks over {CONNECTIONS} connections: {took:?}, {} dumps", actioner.dumps()?);
+    println!(
+        "500 webhooks over {CONNECTIONS} connections, all banned and answered: {took:?}, {} dumps",
+        actioner.dumps()?
+    );
+    for stage in ["survey", "ban", "delete", "total"] {
+        let sum = actioner.metric(&format!("action_duration_seconds_sum{{action=\"{stage}\"}}"))?;
+        println!("  {stage}: {sum:.3} s");
+    }
     // Those of a connection's second webhook cannot come before the first is answered: 295, then 205, and stragglers.
     assert!(actioner.dumps()? <= 4.0, "{} dumps", actioner.dumps()?);
     assert_eq!(members(&lab, "conntrack-guard-4")?.len(), 500);

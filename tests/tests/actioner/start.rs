@@ -33,7 +33,7 @@ fn what_is_wrong_with_the_start_is_a_sentence() -> Result<()> {
     let socket = Home::new(POLICY);
     std::fs::write(socket.path("admin.sock"), "a file in its place").unwrap();
     for (home, words) in [
-        (&missing, ["policy.yaml", "No such file"]),
+        (&missing, ["No such file", "--policy.file"]),
         (&broken, ["rulez", "never_ban"]),
         (&storage, ["audit log", "--storage.path"]),
         (&socket, ["admin.sock", "not a socket"]),

@@ -2,6 +2,7 @@
 
 mod alive;
 mod bury;
+mod cost;
 mod fill;
 mod many;
 mod timeouts;

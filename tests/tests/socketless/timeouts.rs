@@ -7,8 +7,9 @@ use std::{
 };
 
 use conntrack::{
-    Table,
+    Channel, Link, Table,
     dead::{Buried, DeadSlot},
+    netlink::{NLM_F_ACK, Requests},
     own::OwnAddresses,
     socketless::{Behind, CannotJudge, Connected, Judge, TcpTimeouts},
 };
@@ -54,6 +55,36 @@ fn an_established_timeout_that_is_not_above_a_busy_one_is_said_not_guessed() -> 
     namespace.nft(&policy("unacknowledged", "established : 432000, unack : 502"))?;
     assert_eq!(refusal(&namespace, GRACE), Some(CannotJudge::Timeouts { established: 501, busy: 502 }));
     assert!(matches!(refusal(&Namespace::new("other")?, Duration::ZERO), Some(CannotJudge::TooSlow { .. })));
+    Ok(())
+}
+
+/// What `iptables -j CT --timeout` names; `nfct` makes such policies.
+#[test]
+fn the_policies_of_iptables_are_read_too() -> Result<()> {
+    let namespace = Namespace::new("policies")?;
+    namespace.track_connections()?;
+    let read = || namespace.run(|| TcpTimeouts::read(Path::new("/proc")).unwrap());
+    assert_eq!(read().idle(3_600), Some(432_000 - 3_600));
+    for (name, protocol, established) in [("short", 6, 3_600_u32), ("other", 17, 1_800)] {
+        let made = namespace.run(|| {
+            let asked = "a policy, as nfct makes it: CONFIG_NF_CONNTRACK_TIMEOUT is needed";
+            let mut link = Link::open(Channel::Netfilter, asked).unwrap();
+            let sequence = link.next_sequence();
+            let mut request = Requests::new();
+            // IPCTNL_MSG_TIMEOUT_NEW, NLM_F_ACK | NLM_F_CREATE; name, layers 3 and 4, TCP established or UDP replied.
+            request.message(8 << 8, NLM_F_ACK | 0x400, sequence, |r| {
+                r.raw(&[0; 4]);
+                r.attribute(1, &[name.as_bytes(), b"\0"].concat());
+                r.attribute(2, &2_u16.to_be_bytes());
+                r.attribute(3, &[protocol]);
+                r.nest(4, |r| r.attribute(if protocol == 6 { 3 } else { 2 }, &established.to_be_bytes()));
+            });
+            link.ask(&request, asked, |_| Ok(()), || ()).map(drop)
+        });
+        made.unwrap();
+    }
+    assert_eq!(read().idle(3_600), Some(0));
+    assert_eq!(read().idle(1_800), Some(1_800), "a policy for UDP says nothing of TCP");
     Ok(())
 }
 
