@@ -1,7 +1,7 @@
 //! `audit.jsonl`: one line a decision, enough to decide it again.
 
 use crate::alert::Alert;
-use crate::enforce::{Banned, Outcome};
+use crate::enforce::{Banned, Burial, Outcome};
 use crate::evidence::{Evidence, TableFill};
 use crate::now::Now;
 use crate::plan::{Decision, Plan, Verdict};
@@ -68,6 +68,7 @@ struct Result_<'a> {
     offence: Option<u32>,
     expires: Option<String>,
     entries_deleted: Option<u64>,
+    entries_revived: Option<u64>,
     deletion_clipped: Option<bool>,
     error: Option<&'a str>,
     table_after: Option<u64>,
@@ -184,10 +185,13 @@ fn result<'a>(
     outcome: &'a Outcome,
     context: Context<'_>,
 ) -> Option<Result_<'a>> {
+    if let Decision::DeleteSocketless(whose) = decision {
+        return burial(plan, outcome.buried(*whose), context);
+    }
     let (net, until, offence) = match decision {
         Decision::Ban(ban) => (ban.net, Some(context.now.boot + ban.lasts), Some(ban.offence)),
         Decision::AlreadyBanned { net, until, .. } => (*net, *until, None),
-        Decision::Resolved | Decision::Refused(_) => return None,
+        Decision::DeleteSocketless(_) | Decision::Resolved | Decision::Refused(_) => return None,
     };
     let expires = |until: Duration| rfc3339(context.now.wall_at(until));
     let mut result = Result_ { net: Some(net.to_string()), offence, ..Result_::default() };
@@ -215,8 +219,37 @@ fn result<'a>(
         Some(Err(error)) => result.error = Some(error),
         None => {}
     }
+    if let Some(buried) = decision.socketless_of().and_then(|whose| outcome.buried(whose)) {
+        fill_in(&mut result, buried);
+    }
     result.table_after = context.table_after;
     Some(result)
+}
+
+fn burial<'a>(
+    plan: &Plan,
+    buried: Option<&'a Result<Burial, String>>,
+    context: Context<'_>,
+) -> Option<Result_<'a>> {
+    if !plan.enforce {
+        return None;
+    }
+    let mut result = Result_ { table_after: context.table_after, ..Result_::default() };
+    if let Some(buried) = buried {
+        fill_in(&mut result, buried);
+    }
+    Some(result)
+}
+
+fn fill_in<'a>(result: &mut Result_<'a>, buried: &'a Result<Burial, String>) {
+    match buried {
+        Ok(burial) => {
+            result.entries_deleted = Some(burial.slots.deleted);
+            result.entries_revived = Some(burial.slots.revived);
+            result.deletion_clipped = Some(burial.clipped);
+        }
+        Err(error) => result.error = Some(error),
+    }
 }
 
 fn rounded(tokens: f64) -> f64 {

@@ -7,11 +7,12 @@ use crate::guard::{ban_prefix, may_be_banned};
 use crate::host::Host;
 use crate::nominate::Nominee;
 use crate::now::Now;
-use crate::plan::{Decision, Plan, PlannedBan, Verdict};
-use crate::policy::{Policy, Rule};
+use crate::plan::{Decision, Plan, PlannedBan, Verdict, Whose};
+use crate::policy::{Policy, Rule, Thresholds};
 use crate::refusal::Refusal;
 use crate::state::State;
 use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// What a decision is made on beside policy, state and rule.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,32 @@ pub fn decide(policy: &Policy, state: &State, rule: &Rule, nominees: &[Nominee],
     Plan { rule: Some(rule.name.clone()), enforce: policy.enforces(rule), table: Some(scene.table), verdicts }
 }
 
+/// Judges a firing alert under a rule for `sources: all`, which deletes dead slots whoever made them.
+pub fn decide_all(policy: &Policy, rule: &Rule, all: Evidence, scene: Scene<'_>) -> Plan {
+    let decision = delete_socketless(rule, Whose::Everybodys, all, scene).unwrap_or_else(Decision::Refused);
+    let verdicts = vec![Verdict { source: None, evidence: Some(all), decision }];
+    Plan { rule: Some(rule.name.clone()), enforce: policy.enforces(rule), table: Some(scene.table), verdicts }
+}
+
+/// A dead slot is dead whoever made it: neither the never-banned list nor the budget is asked.
+fn delete_socketless(
+    rule: &Rule,
+    whose: Whose,
+    evidence: Evidence,
+    scene: Scene<'_>,
+) -> Result<Decision, Refusal> {
+    evidence.meets(&rule.require.source)?;
+    scene.table.meets(&rule.require.table)?;
+    evidence.meets(&Thresholds { socketless: Some(1), ..Thresholds::default() })?;
+    Ok(Decision::DeleteSocketless(whose))
+}
+
+fn uncounted(source: IpAddr) -> Refusal {
+    Refusal::EvidenceUnavailable(format!(
+        "more sources than fit are in the table, and {source} was not among those that were counted"
+    ))
+}
+
 /// Not one remote source has any of what the rule requires.
 fn nobody(rule: &Rule) -> Refusal {
     match Evidence::default().meets(&rule.require.source) {
@@ -59,9 +86,8 @@ fn judge(
     scene: Scene<'_>,
 ) -> Result<Decision, Refusal> {
     let Some(action) = &rule.ban else {
-        return Err(Refusal::EvidenceUnavailable(
-            "the rule deletes socketless entries only, and this version does not measure sockets".to_owned(),
-        ));
+        let evidence = evidence.ok_or_else(|| uncounted(source))?;
+        return delete_socketless(rule, Whose::Of(source.into()), evidence, scene);
     };
     let net = ban_prefix(source, action.ipv4_prefix, action.ipv6_prefix);
     let enforce = policy.enforces(rule);
@@ -74,11 +100,7 @@ fn judge(
         let (lasts, _) = state.next_ban(net, &rule.name, action, enforce, scene.now);
         return Ok(Decision::AlreadyBanned { net, until: Some(scene.now.boot + lasts), delete: rule.delete });
     }
-    let evidence = evidence.ok_or_else(|| {
-        Refusal::EvidenceUnavailable(format!(
-            "more sources than fit are in the table, and {source} was not among those that were counted"
-        ))
-    })?;
+    let evidence = evidence.ok_or_else(|| uncounted(source))?;
     evidence.meets(&rule.require.source)?;
     scene.table.meets(&rule.require.table)?;
     may_be_banned(net, scene.host, policy)?;

@@ -13,10 +13,12 @@ pub struct Decided {
     pub alerts: u64,
     /// Sources banned: read back from the kernel.
     pub banned: u64,
-    /// Sources that would have been banned.
+    /// Sources that would have been banned, or dead slots deleted.
     pub dry_run: u64,
     /// Sources whose ban the kernel did not take, or has lost.
     pub failed: u64,
+    /// Decisions to delete dead slots that were carried out.
+    pub socketless_deleted: u64,
     /// Sources banned before.
     pub already_banned: u64,
     /// Sources and alerts refused.
@@ -56,6 +58,14 @@ impl Decided {
                 self.because(refusal.reason(), || refusal.to_string());
             }
             (Decision::Resolved, _) => self.resolved += 1,
+            (Decision::DeleteSocketless(whose), _) => match outcome.buried(*whose) {
+                Some(Ok(_)) => self.socketless_deleted += 1,
+                Some(Err(why)) => {
+                    self.failed += 1;
+                    self.because("deletion_failed", || why.clone());
+                }
+                None => self.dry_run += 1,
+            },
             (_, Some(why)) => {
                 self.failed += 1;
                 self.because("ban_failed", || why.to_owned());

@@ -6,7 +6,7 @@
 use crate::alert::{Alert, Origin};
 use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context};
-use crate::decide::{Scene, decide};
+use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
 use crate::enforce::{self, Outcome};
 use crate::host::Host;
@@ -19,7 +19,7 @@ use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::{State, Undo};
-use crate::survey::{self, Survey};
+use crate::survey::{self, AskSockets, Survey};
 use crate::wall::Wall;
 use crate::watch::{self, Gauge, LastDump, Told};
 use crate::webhook::Notification;
@@ -144,7 +144,7 @@ impl Effects {
             cases.push(Case { alert: asked.alert, plan, undo });
         }
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
-        let outcome = enforce::enforce(&plans, self.wall.as_mut(), &policy.limits, now);
+        let outcome = enforce::enforce(&plans, self.wall.as_mut(), survey.as_ref(), &policy.limits, now);
         self.take_in(&mut cases, &outcome);
         let context = Context {
             table_id: &host.table_id,
@@ -152,9 +152,9 @@ impl Effects {
             budget,
             now,
             table_after: outcome
-                .removal
-                .as_ref()
-                .and_then(|_| self.gauge.as_ref()?.read().ok())
+                .deleted_something()
+                .then(|| self.gauge.as_ref()?.read().ok())
+                .flatten()
                 .map(|fill| fill.entries),
         };
         self.write_down(&cases, &outcome, context);
@@ -182,6 +182,9 @@ impl Effects {
             let unread = "the live table was not read for this alert".to_owned();
             return whole(Decision::Refused(Refusal::EvidenceUnavailable(unread)));
         };
+        if rule.sources == Sources::All {
+            return decide_all(policy, rule, nominator.all(), scene);
+        }
         let nominees =
             match (asked.cut_off, &rule.sources) {
                 (Some(most), Sources::Label(_)) => Ok(nominator
@@ -197,7 +200,11 @@ impl Effects {
     }
 
     fn survey(&mut self, host: &Host) -> Result<Survey, Unread> {
-        let survey = survey::take(&host.own).map_err(|error| {
+        let policy = &self.policy;
+        let sockets = policy
+            .asks_for_sockets()
+            .then_some(AskSockets { grace: policy.socketless_grace, keep: policy.limits.deletes_per_action });
+        let survey = survey::take(&host.own, sockets).map_err(|error| {
             tracing::error!(%error, "the conntrack table cannot be read: nothing can be decided");
             Unread(format!("the live table cannot be read, so nothing was decided: {error}"))
         })?;
@@ -205,6 +212,12 @@ impl Effects {
         let now = Now::read();
         self.last_dump =
             Some(LastDump { at: now.boot, took: survey.dump.elapsed, entries: survey.table.entries });
+        if let (Some(_), Err(error)) = (sockets, &survey.dead) {
+            tracing::error!(
+                error,
+                "entries without a socket cannot be told: rules that ask for them do nothing"
+            );
+        }
         if let Some((count, first)) = survey.dump.malformed {
             tracing::warn!(count, %first, "entries that could not be read were passed over");
         }
@@ -224,6 +237,14 @@ impl Effects {
         }
         if let Some(took) = outcome.delete_took {
             self.metrics.took(Stage::Delete, took);
+        }
+        for burial in outcome.burials() {
+            match burial {
+                Ok(burial) => self.metrics.removed(u64::from(burial.clipped), 0),
+                Err(error) => {
+                    tracing::error!(error, "dead slots could not be deleted: the next alert tries again");
+                }
+            }
         }
         for net in &outcome.put_back {
             tracing::error!(%net, "its ban was no longer in the kernel: put back");
@@ -253,7 +274,7 @@ impl Effects {
     }
 
     fn write_down(&mut self, cases: &[Case], outcome: &Outcome, context: Context<'_>) {
-        let mut counted = HashSet::new();
+        let (mut counted, mut buried) = (HashSet::new(), HashSet::new());
         for Case { alert, plan, .. } in cases {
             if alert.origin == Origin::Watch && !self.is_news(alert, plan, outcome) {
                 continue;
@@ -266,6 +287,13 @@ impl Effects {
                     {
                         self.metrics.deleted(rule, removed.deleted);
                     }
+                }
+            }
+            for whose in plan.verdicts.iter().filter_map(|verdict| verdict.decision.socketless_of()) {
+                if let (Some(Ok(burial)), Some(rule)) = (outcome.buried(whose), &plan.rule)
+                    && buried.insert(whose)
+                {
+                    self.metrics.deleted(rule, burial.slots.deleted);
                 }
             }
             report::log(alert, plan, outcome);
@@ -292,6 +320,9 @@ impl Effects {
                         || outcome.put_back.contains(&net)
                         || outcome.removed(&net).is_some_and(|removed| removed.deleted > 0))
             });
+            let buried = verdict.decision.socketless_of().and_then(|whose| outcome.buried(whose));
+            let done = done
+                || buried.is_some_and(|buried| !matches!(buried, Ok(burial) if burial.slots.deleted == 0));
             news |= done || changed || matches!(verdict.decision, Decision::Ban(_));
         }
         news

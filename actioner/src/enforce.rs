@@ -2,12 +2,13 @@
 
 use crate::firewall::{Ban, Change};
 use crate::now::Now;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, Plan, Whose};
 use crate::policy::{DeleteAction, Limits};
-use crate::survey::{self, Removal, Removed};
+use crate::survey::{self, Removal, Removed, Survey};
 use crate::wall::Wall;
+use conntrack::dead::{Buried, DeadSlot};
 use ipnet::IpNet;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// What became of the bans and deletions of one batch of plans.
@@ -18,10 +19,20 @@ pub struct Outcome {
     pub put_back: BTreeSet<IpNet>,
     /// What was deleted; None where nothing was to be, an error where it failed.
     pub removal: Option<Result<Removal, String>>,
+    buried: BTreeMap<Whose, Result<Burial, String>>,
     /// How long the bans took, sent and read back.
     pub ban_took: Option<Duration>,
     /// How long destroying and deleting took.
     pub delete_took: Option<Duration>,
+}
+
+/// What became of dead slots that were to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Burial {
+    /// What the kernel says of each.
+    pub slots: Buried,
+    /// More were there than `limits.deletes_per_action` allows.
+    pub clipped: bool,
 }
 
 /// What became of one ban.
@@ -49,6 +60,21 @@ impl Outcome {
         self.removal.as_ref()?.as_ref().ok()?.by_net.get(net).copied()
     }
 
+    /// What became of these dead slots; None where none was to be deleted (dry run).
+    pub fn buried(&self, whose: Whose) -> Option<&Result<Burial, String>> {
+        self.buried.get(&whose)
+    }
+
+    /// Whether any deletion was tried.
+    pub fn deleted_something(&self) -> bool {
+        self.removal.is_some() || !self.buried.is_empty()
+    }
+
+    /// Every burial.
+    pub fn burials(&self) -> impl Iterator<Item = &Result<Burial, String>> {
+        self.buried.values()
+    }
+
     /// Why the ban of `net` is not in force, if it was tried and is not.
     pub fn failure(&self, net: &IpNet) -> Option<&str> {
         match self.bans.get(net) {
@@ -65,7 +91,15 @@ const ROUNDING: Duration = Duration::from_secs(2);
 ///
 /// A ban that stands already is asked for again, for the kernel may have lost it; deleting without a ban in force would
 /// break the living and let the entries come back (DOMAIN.md, 3).
-pub fn enforce(plans: &[&Plan], wall: Option<&mut Wall>, limits: &Limits, now: Now) -> Outcome {
+///
+/// `survey` is what the plans were decided on: its dead slots are what may be deleted as such.
+pub fn enforce(
+    plans: &[&Plan],
+    wall: Option<&mut Wall>,
+    survey: Option<&Survey>,
+    limits: &Limits,
+    now: Now,
+) -> Outcome {
     let mut outcome = Outcome::default();
     let enforced = plans.iter().filter(|plan| plan.enforce);
     let verdicts: Vec<_> = enforced.flat_map(|plan| &plan.verdicts).collect();
@@ -109,7 +143,33 @@ pub fn enforce(plans: &[&Plan], wall: Option<&mut Wall>, limits: &Limits, now: N
         outcome.removal = Some(removal.map_err(|error| error.to_string()));
         outcome.delete_took = Some(started.elapsed());
     }
+    let failed = |whose: &Whose| matches!(whose, Whose::Of(net) if outcome.failure(net).is_some());
+    let to_bury: BTreeSet<Whose> = verdicts
+        .iter()
+        .filter_map(|verdict| verdict.decision.socketless_of())
+        .filter(|whose| !failed(whose))
+        .collect();
+    if let Some(survey) = survey.filter(|_| !to_bury.is_empty()) {
+        let started = Instant::now();
+        outcome.buried = to_bury.into_iter().map(|whose| (whose, bury(whose, survey, limits))).collect();
+        outcome.delete_took = Some(outcome.delete_took.unwrap_or_default() + started.elapsed());
+    }
     outcome
+}
+
+fn bury(whose: Whose, survey: &Survey, limits: &Limits) -> Result<Burial, String> {
+    let dead = survey.dead.as_ref().map_err(String::clone)?;
+    let of = |slot: &&DeadSlot| match whose {
+        Whose::Everybodys => true,
+        Whose::Of(net) => net.contains(&slot.key().source().to_canonical()),
+    };
+    let most = usize::try_from(limits.deletes_per_action).unwrap_or(usize::MAX);
+    let slots: Vec<DeadSlot> = dead.iter().filter(of).take(most).copied().collect();
+    // What was kept can be less than what was counted: the rest is for the next alert.
+    let counted = survey.summary.judged.map_or(0, |judged| judged.socketless);
+    let clipped = dead.iter().filter(of).count() > most || counted > dead.len() as u64;
+    let slots = survey::bury(&slots).map_err(|error| error.to_string())?;
+    Ok(Burial { slots, clipped })
 }
 
 fn wanted(decision: &Decision, now: Now) -> Option<Ban> {

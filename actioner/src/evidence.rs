@@ -1,7 +1,8 @@
 //! What the live table shows of a source: the only thing that may justify a ban.
 
 use crate::policy::{TableThresholds, Thresholds};
-use conntrack::summary::SourceCounts;
+use conntrack::Summary;
+use conntrack::summary::{Mark, SourceCounts};
 use serde::{Deserialize, Serialize};
 
 /// Entries of one source, or of all hosts of one prefix together.
@@ -13,7 +14,7 @@ pub struct Evidence {
     pub assured: u64,
     /// TCP handshakes that are not complete.
     pub half_open: u64,
-    /// Entries without a socket; None: not measured.
+    /// Established entries that no socket of this host stands behind; None: not measured.
     pub socketless: Option<u64>,
 }
 
@@ -45,7 +46,7 @@ pub enum Shortfall {
         /// This was found.
         found: f64,
     },
-    /// This version does not measure it.
+    /// It was not, or could not be, measured.
     NotMeasured {
         /// As the policy writes it.
         what: &'static str,
@@ -95,13 +96,24 @@ impl Evidence {
     }
 }
 
-impl From<SourceCounts> for Evidence {
-    fn from(counts: SourceCounts) -> Evidence {
+impl Evidence {
+    /// Of one source. `judged`: whether sockets were read for the dump it was counted in.
+    pub fn of(counts: SourceCounts, judged: bool) -> Evidence {
         Evidence {
             entries: u64::from(counts.entries),
             assured: u64::from(counts.assured),
             half_open: u64::from(counts.half_open),
-            socketless: None,
+            socketless: judged.then_some(u64::from(counts.socketless)),
+        }
+    }
+
+    /// Of all sources together, this host's own included.
+    pub fn of_all(summary: &Summary) -> Evidence {
+        Evidence {
+            entries: summary.entries,
+            assured: summary.marked_in_all(Mark::Assured),
+            half_open: summary.half_open(),
+            socketless: summary.judged.map(|judged| judged.socketless),
         }
     }
 }

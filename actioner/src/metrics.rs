@@ -155,7 +155,8 @@ impl Metrics {
     /// Shows the zeros of these rules.
     pub fn know(&self, rules: impl Iterator<Item = String>) {
         for rule in rules {
-            for outcome in ["banned", "dry_run", "already_banned", "refused", "resolved", "failed"] {
+            for outcome in ["banned", "deleted", "dry_run", "already_banned", "refused", "resolved", "failed"]
+            {
                 drop(self.alerts.get_or_create(&RuleOutcome { rule: rule.clone(), outcome }));
             }
             for result in ["enforced", "dry_run", "failed"] {
@@ -240,7 +241,7 @@ impl Metrics {
                         self.bans.get_or_create(&RuleResult { rule: rule.clone(), result }).inc();
                     }
                 }
-                Decision::Resolved => {}
+                Decision::DeleteSocketless(_) | Decision::Resolved => {}
             }
         }
         self.alerts.get_or_create(&RuleOutcome { rule, outcome: one_word(plan, outcome) }).inc();
@@ -312,10 +313,16 @@ fn result(plan: &Plan, decision: &Decision, outcome: &Outcome) -> Option<&'stati
 fn one_word(plan: &Plan, outcome: &Outcome) -> &'static str {
     let has =
         |wanted: &dyn Fn(&Decision) -> bool| plan.verdicts.iter().any(|verdict| wanted(&verdict.decision));
-    if has(&|decision| result(plan, decision, outcome) == Some("failed")) {
+    let unburied = |decision: &Decision| {
+        plan.enforce
+            && decision.socketless_of().and_then(|whose| outcome.buried(whose)).is_some_and(Result::is_err)
+    };
+    if has(&|decision| result(plan, decision, outcome) == Some("failed") || unburied(decision)) {
         "failed"
     } else if has(&|decision| matches!(decision, Decision::Ban(_))) {
         if plan.enforce { "banned" } else { "dry_run" }
+    } else if has(&|decision| matches!(decision, Decision::DeleteSocketless(_))) {
+        if plan.enforce { "deleted" } else { "dry_run" }
     } else if has(&|decision| matches!(decision, Decision::AlreadyBanned { .. })) {
         "already_banned"
     } else if has(&|decision| matches!(decision, Decision::Resolved)) {

@@ -8,6 +8,7 @@ use crate::policy::{Policy, Rule, Sources};
 use crate::refusal::Refusal;
 use crate::source;
 use conntrack::Summary;
+use conntrack::summary::SourceCounts;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -52,10 +53,8 @@ impl<'s> Nominator<'s> {
                 Ok(vec![(source, self.evidence(rule, source))])
             }
             Sources::Top(most) => Ok(self.top(rule, *most as usize)),
-            Sources::All => Err(Refusal::EvidenceUnavailable(
-                "the rule deletes socketless entries of all sources, and this version does not measure sockets"
-                    .to_owned(),
-            )),
+            // Nobody by name: the rule is about the table as a whole (decide_all).
+            Sources::All => Ok(Vec::new()),
         }
     }
 
@@ -64,7 +63,8 @@ impl<'s> Nominator<'s> {
         if let Some(known) = self.tops.get(&rule.name).filter(|known| known.len() >= most) {
             return known.iter().take(most).copied().collect();
         }
-        let rank = |counts| Evidence::from(counts).rank(&rule.require.source);
+        let judged = self.summary.judged.is_some();
+        let rank = |counts| Evidence::of(counts, judged).rank(&rule.require.source);
         let sources = self.summary.sources.iter().map(|(source, counts)| (rank(counts), source));
         let mut ranked: Vec<(u64, IpAddr)> = sources.filter(|(count, _)| *count > 0).collect();
         ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -77,6 +77,11 @@ impl<'s> Nominator<'s> {
         top
     }
 
+    /// What the live table shows of all sources together.
+    pub fn all(&self) -> Evidence {
+        Evidence::of_all(self.summary)
+    }
+
     /// What is known of what would be banned for `source`: of the source, or summed over the rule's prefix. None: the
     /// source may not have found room in the bounded map, so nothing is known.
     fn evidence(&mut self, rule: &Rule, source: IpAddr) -> Option<Evidence> {
@@ -85,7 +90,11 @@ impl<'s> Nominator<'s> {
             None => source.into(),
         };
         if net.prefix_len() == net.max_prefix_len() {
-            return self.summary.sources.get(net.addr()).map(Evidence::from);
+            return self
+                .summary
+                .sources
+                .get(net.addr())
+                .map(|counts| Evidence::of(counts, self.summary.judged.is_some()));
         }
         let length = (net.addr().is_ipv4(), net.prefix_len());
         let sums = self.sums.entry(length).or_insert_with(|| sums(self.summary, length));
@@ -94,10 +103,12 @@ impl<'s> Nominator<'s> {
 }
 
 fn sums(summary: &Summary, (ipv4, bits): (bool, u8)) -> HashMap<IpNet, Evidence> {
+    let judged = summary.judged.is_some();
     let mut sums: HashMap<IpNet, Evidence> = HashMap::new();
     for (source, counts) in summary.sources.iter().filter(|(source, _)| source.is_ipv4() == ipv4) {
-        let sum = sums.entry(ban_prefix(source, bits, bits)).or_default();
-        *sum = sum.plus(Evidence::from(counts));
+        let nothing = Evidence::of(SourceCounts::default(), judged);
+        let sum = sums.entry(ban_prefix(source, bits, bits)).or_insert(nothing);
+        *sum = sum.plus(Evidence::of(counts, judged));
     }
     sums
 }

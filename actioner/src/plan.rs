@@ -45,10 +45,21 @@ pub enum Decision {
         /// Entries that are still there, for instance because a deletion was clipped.
         delete: Option<DeleteAction>,
     },
+    /// Delete entries that no socket stands behind, and nothing else: it harms nobody, so nobody is spared it.
+    DeleteSocketless(Whose),
     /// The alert is resolved. Bans never end because of that.
     Resolved,
     /// Not done.
     Refused(Refusal),
+}
+
+/// Whose dead slots are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Whose {
+    /// Every source's.
+    Everybodys,
+    /// Those of the sources in a network.
+    Of(IpNet),
 }
 
 /// A ban that was decided.
@@ -84,7 +95,19 @@ impl Decision {
         match self {
             Decision::Ban(ban) => Some(ban.net),
             Decision::AlreadyBanned { net, .. } => Some(*net),
-            Decision::Resolved | Decision::Refused(_) => None,
+            Decision::DeleteSocketless(_) | Decision::Resolved | Decision::Refused(_) => None,
+        }
+    }
+
+    /// Whose dead slots are deleted by it, beside a ban or alone.
+    pub fn socketless_of(&self) -> Option<Whose> {
+        match self {
+            Decision::DeleteSocketless(whose) => Some(*whose),
+            Decision::Ban(PlannedBan { net, delete: Some(DeleteAction::Socketless), .. })
+            | Decision::AlreadyBanned { net, delete: Some(DeleteAction::Socketless), .. } => {
+                Some(Whose::Of(*net))
+            }
+            _ => None,
         }
     }
 
@@ -93,6 +116,7 @@ impl Decision {
         match self {
             Decision::Ban(_) => "ban",
             Decision::AlreadyBanned { .. } => "already_banned",
+            Decision::DeleteSocketless(_) => "delete_socketless",
             Decision::Resolved => "resolved",
             Decision::Refused(_) => "refused",
         }

@@ -144,7 +144,7 @@ impl From<Shortfall> for Refusal {
         match shortfall {
             Shortfall::Below { what, required, found } => Refusal::RequireNotMet { what, required, found },
             Shortfall::NotMeasured { what } => Refusal::EvidenceUnavailable(format!(
-                "the rule requires {what}, which this version does not measure: nothing is done without evidence"
+                "the rule requires {what}, which could not be measured (the log says why): nothing is done without evidence"
             )),
         }
     }

@@ -62,6 +62,37 @@ pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
             Decision::AlreadyBanned { .. } => {
                 tracing::debug!(source, rule, alert = name, origin, "already banned");
             }
+            Decision::DeleteSocketless(_) if !plan.enforce => {
+                let socketless = verdict.evidence.and_then(|evidence| evidence.socketless);
+                tracing::info!(
+                    source,
+                    rule,
+                    alert = name,
+                    origin,
+                    socketless,
+                    "would delete dead slots (dry run)"
+                );
+            }
+            Decision::DeleteSocketless(whose) => match outcome.buried(*whose) {
+                Some(Ok(burial)) => {
+                    let (deleted, revived) = (burial.slots.deleted, burial.slots.revived);
+                    tracing::info!(
+                        source,
+                        rule,
+                        alert = name,
+                        origin,
+                        deleted,
+                        revived,
+                        "deleted dead slots"
+                    );
+                }
+                Some(Err(error)) => {
+                    tracing::error!(source, rule, alert = name, origin, error, "dead slots NOT deleted");
+                }
+                None => {
+                    tracing::error!(source, rule, alert = name, origin, "dead slots NOT deleted: not tried");
+                }
+            },
             Decision::Resolved => {
                 tracing::debug!(rule, alert = name, origin, "resolved: bans end by themselves");
             }

@@ -1,13 +1,17 @@
 //! The live table, read for a decision, and read again for a deletion. Dumps run on threads of their own at nice 10.
 
 use crate::evidence::TableFill;
+use conntrack::dead::{Buried, DeadSlot};
 use conntrack::own::OwnAddresses;
+use conntrack::socketless::{Behind, Connected, Judge, TcpTimeouts};
 use conntrack::sockets::{Destroyed, Socket, Sockets};
 use conntrack::{Deleted, Dump, Error, Flow, FlowKeys, Pace, Summary, Table};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 /// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
 const KEYS: usize = (24 << 20) / 44;
@@ -23,26 +27,76 @@ pub struct Survey {
     pub table: TableFill,
     /// How the dump went.
     pub dump: Dump,
+    /// Entries without a socket, as many as were to be kept; or why they cannot be told.
+    pub dead: Result<Vec<DeadSlot>, String>,
 }
 
-/// Reads the whole table. One that changed its shape underneath is read once more.
+/// What is to be found out about sockets.
+#[derive(Debug, Clone, Copy)]
+pub struct AskSockets {
+    /// Idle for longer without a socket is dead.
+    pub grace: Duration,
+    /// So many dead slots are kept for a deletion.
+    pub keep: u64,
+}
+
+/// Reads the whole table, and the sockets before it if they are asked for. A table that changed its shape underneath is read once more.
 ///
 /// # Errors
-/// The kernel did not show it.
-pub fn take(own: &OwnAddresses) -> Result<Survey, Error> {
+/// The kernel did not show the table. What is wrong with the sockets is in [`Survey::dead`].
+pub fn take(own: &OwnAddresses, sockets: Option<AskSockets>) -> Result<Survey, Error> {
     on_dump_thread(|table| {
-        let mut read = || {
-            let mut summary = Summary::new();
-            let dump = table.visit(|flow| summary.add(flow))?;
-            Ok::<_, Error>((summary, dump))
-        };
-        let (mut summary, mut dump) = read()?;
-        if dump.interrupted {
-            (summary, dump) = read()?;
+        let mut read = || read(table, own, sockets);
+        let mut survey = read()?;
+        if survey.dump.interrupted {
+            survey = read()?;
         }
-        summary.set_local_apart(own);
-        Ok(Survey { summary, table: fill(table)?, dump })
+        if survey.dump.interrupted && survey.summary.judged.take().is_some() {
+            survey.dead = Err("the table changed its shape during two dumps".to_owned());
+        }
+        survey.summary.set_local_apart(own);
+        survey.table = fill(table)?;
+        Ok(survey)
     })
+}
+
+fn read(table: &mut Table, own: &OwnAddresses, sockets: Option<AskSockets>) -> Result<Survey, Error> {
+    let mut summary = Summary::new();
+    let mut slots = Vec::new();
+    let connected = sockets.ok_or_else(|| "the policy does not ask for them".to_owned()).and_then(|ask| {
+        let connected = Connected::read().map_err(|error| error.to_string())?;
+        let timeouts = TcpTimeouts::read(Path::new("/proc")).map_err(|error| error.to_string())?;
+        Ok((ask, connected, timeouts))
+    });
+    let mut judge = connected.as_ref().map_err(String::clone).and_then(|(ask, connected, timeouts)| {
+        let judge =
+            Judge::new(connected, own, timeouts.clone(), ask.grace).map_err(|error| error.to_string())?;
+        Ok((ask, judge))
+    });
+    let dump = match &mut judge {
+        Err(_) => table.visit(|flow| summary.add(flow))?,
+        Ok((ask, judge)) => table.visit(|flow| {
+            let behind = judge.judge(flow);
+            summary.add_judged(flow, behind);
+            if behind == Behind::Nothing && (slots.len() as u64) < ask.keep {
+                slots.extend(DeadSlot::of(flow));
+            }
+        })?,
+    };
+    let dead = judge.and_then(|(_, judge)| {
+        judge.in_time().map_err(|error| error.to_string())?;
+        // A timeout raised meanwhile makes a fresh entry look idle.
+        let after = TcpTimeouts::read(Path::new("/proc")).map_err(|error| error.to_string())?;
+        let before = connected.as_ref().map(|(_, _, timeouts)| timeouts);
+        if before.is_ok_and(|before| *before == after) {
+            Ok(slots)
+        } else {
+            Err("the kernel's TCP timeouts were changed while the table was read".to_owned())
+        }
+    });
+    // An empty table is judged, too.
+    summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());
+    Ok(Survey { summary, table: TableFill::default(), dump, dead })
 }
 
 /// How full the table is.
@@ -69,6 +123,14 @@ fn on_dump_thread<T: Send>(work: impl FnOnce(&mut Table) -> Result<T, Error> + S
         // A panic has aborted the process by now (run.rs): this join cannot fail.
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Deletes dead slots, each looked at once more just before.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub fn bury(slots: &[DeadSlot]) -> Result<Buried, Error> {
+    on_dump_thread(|table| table.bury(slots.iter().copied()))
 }
 
 /// Networks, asked for each entry: hosts by hash, the few wider ones one by one.

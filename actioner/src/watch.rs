@@ -6,7 +6,6 @@ use crate::host::Host;
 use crate::now::Now;
 use crate::policy::{Thresholds, Watch, WatchAlert};
 use conntrack::Summary;
-use conntrack::summary::Mark;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -113,7 +112,7 @@ pub fn due(watch: &Watch, last: Option<LastDump>, fill: TableFill, now: Now) -> 
 pub fn raise(watch: &Watch, summary: &Summary, table: TableFill, host: &Host) -> Vec<Alert> {
     let mut alerts = Vec::new();
     for wanted in &watch.alerts {
-        if table.meets(&wanted.table).is_err() || all_sources(summary).meets(&wanted.host).is_err() {
+        if table.meets(&wanted.table).is_err() || Evidence::of_all(summary).meets(&wanted.host).is_err() {
             continue;
         }
         if wanted.source.is_empty() {
@@ -126,20 +125,11 @@ pub fn raise(watch: &Watch, summary: &Summary, table: TableFill, host: &Host) ->
     alerts
 }
 
-fn all_sources(summary: &Summary) -> Evidence {
-    Evidence {
-        entries: summary.entries,
-        assured: summary.marked_in_all(Mark::Assured),
-        half_open: summary.half_open(),
-        socketless: None,
-    }
-}
-
 fn sources_over(thresholds: &Thresholds, summary: &Summary) -> Vec<IpAddr> {
     let mut over: Vec<(u64, IpAddr)> = summary
         .sources
         .iter()
-        .map(|(source, counts)| (Evidence::from(counts), source))
+        .map(|(source, counts)| (Evidence::of(counts, summary.judged.is_some()), source))
         .filter(|(evidence, _)| evidence.meets(thresholds).is_ok())
         .map(|(evidence, source)| (evidence.rank(thresholds), source))
         .collect();

@@ -24,6 +24,7 @@ const CTA_MARK: u16 = 8;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
 const CTA_SYNPROXY: u16 = 24;
+const CTA_SYNPROXY_ISN: u16 = 1;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_SCTP: u16 = 3;
 /// `CTA_PROTOINFO_TCP_STATE` and `CTA_PROTOINFO_SCTP_STATE`.
@@ -71,7 +72,7 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
             CTA_ID => id = Some(attribute.be32()?),
             CTA_COUNTERS_ORIG => counters[0] = Some(count(attribute)?),
             CTA_COUNTERS_REPLY => counters[1] = Some(count(attribute)?),
-            CTA_SYNPROXY => synproxy = true,
+            CTA_SYNPROXY => synproxy = proxied(attribute)?,
             _ => {}
         }
     }
@@ -186,6 +187,18 @@ fn state(protocol: Protocol, status: Status, protoinfo: Option<Attribute<'_>>) -
         ),
         _ => State::of_status(status),
     })
+}
+
+/// Entries made over ctnetlink (`conntrack -I`, conntrackd) carry an empty one: `ctnetlink_create_conntrack` adds it to each. A
+/// SYNPROXY's has the initial sequence number that it chose.
+fn proxied(nest: Attribute<'_>) -> Result<bool, Malformed> {
+    for attribute in nest.nested() {
+        let attribute = attribute?;
+        if attribute.kind == CTA_SYNPROXY_ISN {
+            return attribute.be32().map(|isn| isn != 0);
+        }
+    }
+    Ok(true)
 }
 
 fn count(nest: Attribute<'_>) -> Result<Counters, Malformed> {

@@ -131,3 +131,21 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_synproxy_is_one_that_chose_a_sequence_number() {
+    let payload = Messages(DUMP).next().unwrap().unwrap().payload;
+    assert!(!flow(payload).unwrap().unwrap().synproxy, "made by conntrack -I");
+    let with = |isn: u32| {
+        let mut entry = Requests::new();
+        entry.raw(&payload[..NFGENMSG]);
+        for attribute in
+            Attributes(&payload[NFGENMSG..]).map(Result::unwrap).filter(|a| a.kind != CTA_SYNPROXY)
+        {
+            entry.attribute(attribute.kind, attribute.value);
+        }
+        entry.nest(CTA_SYNPROXY, |r| r.attribute(CTA_SYNPROXY_ISN, &isn.to_be_bytes()));
+        flow(entry.bytes()).unwrap().unwrap().synproxy
+    };
+    assert!(with(7) && !with(0));
+}

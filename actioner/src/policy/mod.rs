@@ -81,6 +81,15 @@ impl Policy {
         rule.enforce.unwrap_or(self.enforce)
     }
 
+    /// Whether anything in it needs to know which entries have no socket: reading the sockets has its price.
+    pub fn asks_for_sockets(&self) -> bool {
+        let rules = self.rules.iter();
+        let alerts = self.watch.iter().flat_map(|watch| &watch.alerts);
+        rules.clone().any(|rule| {
+            rule.require.source.socketless.is_some() || rule.delete == Some(DeleteAction::Socketless)
+        }) || alerts.clone().any(|alert| alert.source.socketless.or(alert.host.socketless).is_some())
+    }
+
     /// Whether any rule's decisions are done.
     pub fn enforces_anything(&self) -> bool {
         self.rules.iter().any(|rule| self.enforces(rule))

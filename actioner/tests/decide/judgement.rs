@@ -124,7 +124,7 @@ fn each_threshold_of_require_counts_and_names_itself() {
         ("source: {assured: 7}", Ok(())),
         ("source: {assured: 7, half_open: 4}", Err("source.half_open = 3, and the rule requires at least 4")),
         ("source: {assured: 7, half_open: 3}", Ok(())),
-        ("source: {socketless: 1}", Err("source.socketless, which this version does not measure")),
+        ("source: {socketless: 1}", Err("source.socketless, which could not be measured")),
         (
             "source: {assured: 7}, table: {fill_percent: 50.5}",
             Err("table.fill_percent = 50, and the rule requires at least 50.5"),

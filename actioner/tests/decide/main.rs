@@ -6,5 +6,6 @@ mod guard;
 mod judgement;
 mod repeats;
 mod scene;
+mod socketless;
 mod top;
 mod watch;

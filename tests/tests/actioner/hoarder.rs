@@ -226,3 +226,26 @@ fn the_watch_bans_without_any_prometheus() -> Result<()> {
     assert!(report.lost.is_empty(), "{report:?}");
     Ok(())
 }
+
+#[test]
+fn the_watch_says_a_thing_once() -> Result<()> {
+    let lab = crate::lab::quiet("watched")?;
+    crate::lab::fill(&lab, crate::lab::HIM, 50)?;
+    crate::lab::fill(&lab, "198.51.100.67", 10)?;
+    let watch = "watch:\n  interval: 100ms\n  every: 100ms\n  alerts:\n  - {alert: Hoarder, source: {assured: 10}}\nrules:";
+    let home = Home::new(&dry().replace("rules:", watch));
+    let actioner = home.start(&lab)?;
+    let dumps = actioner.dumps()?;
+    wait_until("ten dumps", SOON, || match actioner.dumps() {
+        Ok(now) if now >= dumps + 10.0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    let audit = actioner.audit();
+    let mut said: Vec<_> =
+        audit.iter().map(|line| (line["source"].as_str(), line["verdict"].as_str())).collect();
+    said.sort_unstable();
+    let expected = [(Some(crate::lab::HIM), Some("ban")), (Some("198.51.100.67"), Some("refused"))];
+    assert_eq!(said, expected, "one line each, however often it looks");
+    assert_eq!(actioner.metric("refusals_total{reason=\"require_not_met\"}")?, 1.0);
+    Ok(())
+}

@@ -50,9 +50,10 @@ fn a_bad_policy_keeps_the_old_one_and_a_good_one_comes_into_force_whole() -> Res
 fn enforcement_begins_with_a_reload() -> Result<()> {
     let lab = quiet("enforce")?;
     fill(&lab, HIM, 30)?;
+    fill(&lab, "198.51.100.68", 30)?;
     let home = Home::new(&dry());
     let mut actioner = home.start(&lab)?;
-    assert_eq!(count(&actioner.alert(&[HIM])?, "dry_run"), 1);
+    assert_eq!(count(&actioner.alert(&[HIM, "198.51.100.68"])?, "dry_run"), 2);
     assert_eq!(sets(&lab)?, [""; 0]);
     assert!(actioner.reload(POLICY)?);
     assert_eq!(sets(&lab)?, ["conntrack-guard-4", "conntrack-guard-6"]);
@@ -66,6 +67,8 @@ fn enforcement_begins_with_a_reload() -> Result<()> {
     assert!(actioner.reload(&dry())?);
     fill(&lab, "198.51.100.67", 30)?;
     assert_eq!(count(&actioner.alert(&["198.51.100.67"])?, "dry_run"), 1);
+    let forgotten = actioner.alert(&["198.51.100.68"])?;
+    assert_eq!(count(&forgotten, "dry_run"), 1, "of what was only decided nothing was kept: {forgotten}");
     assert_eq!(with_end(&lab, "198.51.100.67")?.len(), 30);
     assert_eq!(count(&actioner.alert(&[HIM])?, "already_banned"), 1, "the kernel still holds it");
     assert_eq!((actioner.metric("active_bans")?, actioner.metric("enforcing")?), (1.0, 0.0));

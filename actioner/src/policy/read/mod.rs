@@ -16,7 +16,7 @@ use super::fields::{Field, Fields};
 use super::problem::{Findings, Log, PolicyErrors};
 use super::settings::Watch;
 use super::tree;
-use super::{Policy, not_yet};
+use super::Policy;
 
 /// DESIGN.md's default.
 const SOCKETLESS_GRACE: Duration = Duration::from_secs(30);
@@ -78,9 +78,6 @@ fn sections(mut fields: Fields<'_>, walk: &mut Walk<'_>, log: &mut Log<'_>) -> O
     }
     let watch: Option<Watch> = watch.and_then(|field| watch::watch(&field, &rules, log));
     let keep_reachable = keep_reachable.and_then(|field| settings::keep_reachable(&field, log));
-    if let Some(field) = &grace {
-        log.warn(field.place(), not_yet::SOCKETLESS_GRACE);
-    }
     Some(Policy {
         enforce,
         this_host: this_host.map(|field| settings::this_host(&field, log)).unwrap_or(super::ThisHost::Auto),

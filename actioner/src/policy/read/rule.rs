@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::super::fields::{Field, Fields};
-use super::super::not_yet;
 use super::super::problem::{Log, Place};
 use super::super::rule::{BanAction, DeleteAction, Require, Rule, Sources};
 use super::super::settings::Limits;
@@ -48,7 +47,6 @@ pub(super) fn rule(field: &Field<'_>, limits: &Limits, log: &mut Log<'_>) -> Opt
             delete: actions.delete.map_or(whole, |(place, _)| place),
         };
         fit(&rule, &places, log);
-        not_yet::rule(&rule, place, log);
     }
     Some((place, rule))
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::fields::Field;
-use super::super::not_yet;
 use super::super::problem::Log;
 use super::super::rule::Rule;
 use super::super::settings::{Watch, WatchAlert};
@@ -65,7 +64,6 @@ fn alert(field: &Field<'_>, rules: &[Rule], log: &mut Log<'_>) -> Option<WatchAl
                 format!("`{}` has no threshold, so it would always fire: set one {places}", field.path),
             );
         }
-        not_yet::watch_alert(&alert, field.place(), log);
         unheard(&alert, rules, field, log);
     }
     Some(alert)
