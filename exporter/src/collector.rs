@@ -11,14 +11,22 @@ pub(crate) enum Collector {
     Flows,
     /// Who holds the entries: the same dump.
     Sources,
+    /// Whether sockets stand behind the entries: the same dump, and one of the sockets before it.
+    Sockets,
     /// How long the kernel remembers: a file for each state.
     Timeouts,
 }
 
 impl Collector {
     /// All, in the order in which they are shown.
-    pub(crate) const ALL: [Collector; 5] =
-        [Collector::Table, Collector::Stat, Collector::Flows, Collector::Sources, Collector::Timeouts];
+    pub(crate) const ALL: [Collector; 6] = [
+        Collector::Table,
+        Collector::Stat,
+        Collector::Flows,
+        Collector::Sources,
+        Collector::Sockets,
+        Collector::Timeouts,
+    ];
 
     /// The word in flags, in `collect[]` and in the label `collector`.
     pub(crate) fn name(self) -> &'static str {
@@ -27,6 +35,7 @@ impl Collector {
             Collector::Stat => "stat",
             Collector::Flows => "flows",
             Collector::Sources => "sources",
+            Collector::Sockets => "sockets",
             Collector::Timeouts => "timeouts",
         }
     }
@@ -38,13 +47,14 @@ impl Collector {
             Collector::Stat => "the kernel's counters",
             Collector::Flows => "entries by state, from a dump of the table",
             Collector::Sources => "the sources that hold most entries, from the same dump",
+            Collector::Sockets => "the established entries that no socket stands behind, from the same dump",
             Collector::Timeouts => "the timeout of each state",
         }
     }
 
     /// Whether it needs a dump of the table, and so may miss a scrape's deadline.
     pub(crate) fn needs_dump(self) -> bool {
-        matches!(self, Collector::Flows | Collector::Sources)
+        matches!(self, Collector::Flows | Collector::Sources | Collector::Sockets)
     }
 
     /// The collector of that name.

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use conntrack::own::OwnAddresses;
+use conntrack::summary::Judged;
 use conntrack::{Dump, Error, Pace, REASONS, Summary, Table};
 
 use crate::flows::{Flows, Seen};
 use crate::hold::Held;
+use crate::known_dead::KnownDead;
 use crate::listing::{Choice, Listing};
 use crate::snapshot::Snapshot;
+use crate::sockets::{Judging, Unjudged};
 
 /// What went wrong with dumps since the program began; written by the thread, read by scrapes.
 #[derive(Debug, Default)]
@@ -46,65 +49,104 @@ pub(crate) struct Dumper {
     seen: Seen,
     held: Held,
     choice: Choice,
+    judging: Option<Judging>,
+    known: KnownDead,
     mishaps: Arc<Mishaps>,
     malformed_told: bool,
 }
 
+/// What one visit of the table saw.
+struct Visit {
+    summary: Summary,
+    sockets: Result<Judged, Unjudged>,
+    /// What it took to read the sockets.
+    sockets_took: Duration,
+}
+
 impl Dumper {
-    /// For the calling thread, which must be one of its own.
-    pub(crate) fn on_this_thread(choice: Choice, held: Held, mishaps: Arc<Mishaps>) -> Dumper {
+    /// For the calling thread, which must be one of its own. Without `judging` no socket is read.
+    pub(crate) fn on_this_thread(
+        choice: Choice,
+        held: Held,
+        judging: Option<Judging>,
+        mishaps: Arc<Mishaps>,
+    ) -> Dumper {
         let pace = Some(Pace::lower_this_thread());
-        Dumper { table: None, pace, seen: Seen::default(), held, choice, mishaps, malformed_told: false }
+        let known = KnownDead::none(judging.as_ref().map_or(Duration::ZERO, |judging| judging.grace));
+        Dumper {
+            table: None,
+            pace,
+            seen: Seen::default(),
+            held,
+            choice,
+            judging,
+            known,
+            mishaps,
+            malformed_told: false,
+        }
     }
 
     /// Dumps the table, a second time if the first was interrupted.
     pub(crate) fn dump(&mut self) -> Result<Snapshot, Error> {
-        let result = uninterrupted(|| self.visit()).inspect_err(|error| {
+        let own = OwnAddresses::read().map_err(|error| error.to_string());
+        let result = uninterrupted(|| self.visit(&own)).inspect_err(|error| {
             self.mishaps.count(error.reason());
             // Its answer may still be under way, and the next question would be refused with EBUSY.
             self.pace = self.table.take().and_then(Table::into_pace).or_else(|| self.pace.take());
         });
-        let (mut summary, dump) = result?;
+        let (Visit { mut summary, sockets, sockets_took }, dump) = result?;
         let (ended, ended_at) = (Instant::now(), SystemTime::now());
         let flows = Flows::of(&summary, &mut self.seen);
-        let sources = OwnAddresses::read().map_err(|error| error.to_string()).map(|own| {
+        let sources = own.map(|own| {
             summary.set_local_apart(&own);
             Listing::of(&summary, &mut self.held, ended, &self.choice)
         });
         Ok(Snapshot {
             flows,
             sources,
+            sockets,
             ended,
             ended_at,
             dump_took: dump.elapsed,
+            sockets_took: sockets_took + dump.elapsed,
             took: dump.elapsed + ended.elapsed(),
         })
     }
 
-    fn visit(&mut self) -> Result<(Summary, Dump), Error> {
-        let table = match &mut self.table {
-            Some(table) => table,
-            closed => {
-                let table = Table::open()?;
-                closed.insert(match self.pace.take() {
-                    Some(pace) => table.at_pace(pace),
-                    None => table,
-                })
-            }
+    /// The sockets first: the other way round, every connection that closes meanwhile looks dead.
+    fn visit(&mut self, own: &Result<OwnAddresses, String>) -> Result<(Visit, Dump), Error> {
+        let began = Instant::now();
+        let before = match &self.judging {
+            Some(judging) => judging.before_the_table(own),
+            None => Err(Unjudged::Off),
         };
+        let sockets_took = began.elapsed();
+        let mut judgement =
+            before.as_ref().map_err(Unjudged::clone).and_then(|before| before.judgement(&mut self.known));
+
+        let table = opened(&mut self.table, &mut self.pace)?;
         let mut summary = Summary::new();
-        let dump = table.visit(|flow| summary.add(flow))?;
-        let refused = table.pace().is_some_and(Pace::raise_refused);
+        let dump = match &mut judgement {
+            Ok(judgement) => table.visit(|flow| summary.add_judged(flow, judgement.of(flow)))?,
+            Err(_) => table.visit(|flow| summary.add(flow))?,
+        };
+        let sockets = judgement.and_then(|judgement| judgement.found(&summary, &dump));
+        summary.judged = sockets.as_ref().ok().copied();
+        self.note(&dump);
+        Ok((Visit { summary, sockets, sockets_took }, dump))
+    }
+
+    fn note_pace(&self) {
+        let refused = self.table.as_ref().and_then(Table::pace).is_some_and(Pace::raise_refused);
         if refused && !self.mishaps.raise_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "dumps get too little CPU at nice 10, and the kernel refuses to raise them again: set LimitNICE=+0 in the unit"
             );
         }
-        self.note(&dump);
-        Ok((summary, dump))
     }
 
     fn note(&mut self, dump: &Dump) {
+        self.note_pace();
         if dump.interrupted {
             self.mishaps.count("interrupted");
             tracing::warn!("the table changed its size during a dump, so entries may be missing or double");
@@ -115,6 +157,20 @@ impl Dumper {
                 tracing::error!(count, %first, "entries that cannot be read are left out of every metric; told once");
             }
             self.malformed_told = true;
+        }
+    }
+}
+
+/// The table, opened if it is closed.
+fn opened<'a>(table: &'a mut Option<Table>, pace: &mut Option<Pace>) -> Result<&'a mut Table, Error> {
+    match table {
+        Some(table) => Ok(table),
+        closed => {
+            let table = Table::open()?;
+            Ok(closed.insert(match pace.take() {
+                Some(pace) => table.at_pace(pace),
+                None => table,
+            }))
         }
     }
 }
@@ -130,7 +186,6 @@ fn uninterrupted<T>(mut visit: impl FnMut() -> Result<(T, Dump), Error>) -> Resu
 mod tests {
     use super::*;
     use crate::prefixes::Lengths;
-    use std::time::Duration;
 
     fn visited(interruptions: &[bool]) -> usize {
         let mut visits = 0;
@@ -159,6 +214,8 @@ mod tests {
             seen: Seen::default(),
             held: Held::new(Duration::ZERO, 1),
             choice: Choice { top: 1, min_entries: 1, lengths: Lengths { ipv4: 24, ipv6: 64 } },
+            judging: None,
+            known: KnownDead::none(Duration::ZERO),
             mishaps: Arc::clone(&mishaps),
             malformed_told: false,
         };

@@ -11,6 +11,7 @@ use crate::dumper::{Dumper, Mishaps};
 use crate::hold::Held;
 use crate::listing::Choice;
 use crate::snapshot::Snapshot;
+use crate::sockets::Judging;
 
 /// A dump that came too late for its scrape may serve a later one so long: more than most scrape intervals.
 const LEFTOVER: Duration = Duration::from_secs(120);
@@ -57,10 +58,11 @@ impl Dumps {
         choice: Choice,
         held: Held,
         max_age: Duration,
+        judging: Option<Judging>,
         mishaps: Arc<Mishaps>,
     ) -> std::io::Result<Dumps> {
         Dumps::with(max_age, move || {
-            let mut dumper = Dumper::on_this_thread(choice, held, mishaps);
+            let mut dumper = Dumper::on_this_thread(choice, held, judging, mishaps);
             move || dumper.dump().map_err(|error| Missing::Failed(error.to_string()))
         })
     }

@@ -8,12 +8,22 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::flows::{Flows, Seen};
+use crate::sockets::Unjudged;
 
 fn snapshot() -> Snapshot {
     let flows = Flows::of(&Summary::new(), &mut Seen::default());
     let (ended, ended_at) = (Instant::now(), SystemTime::now());
     let took = Duration::ZERO;
-    Snapshot { flows, sources: Err("none".into()), ended, ended_at, dump_took: took, took }
+    Snapshot {
+        flows,
+        sources: Err("none".into()),
+        sockets: Err(Unjudged::Off),
+        ended,
+        ended_at,
+        dump_took: took,
+        sockets_took: took,
+        took,
+    }
 }
 
 /// The dumps, a channel that tells when each begins, and one by which each is ended.

@@ -19,6 +19,7 @@ use crate::listing::Choice;
 use crate::prefixes::Lengths;
 use crate::scrape::Scrape;
 use crate::snapshot::Snapshot;
+use crate::sockets::Judging;
 use crate::told::Told;
 use web::process;
 
@@ -42,12 +43,17 @@ impl Exporter {
         let lengths = Lengths { ipv4: sources.prefix_ipv4, ipv6: sources.prefix_ipv6 };
         let choice = Choice { top: sources.top as usize, min_entries: sources.min_entries, lengths };
         let mishaps = Arc::new(Mishaps::default());
+        let judging = flags
+            .collectors
+            .0
+            .has(Collector::Sockets)
+            .then(|| Judging { grace: flags.grace, procfs: flags.procfs.clone() });
         let held = Held::new(sources.hold, choice.top);
         Ok(Exporter {
             enabled: flags.collectors.0,
             procfs: flags.procfs.clone(),
             cheap: Arc::new(Mutex::new(Cheap::below(&flags.procfs))),
-            dumps: Dumps::start(choice, held, flags.max_age, Arc::clone(&mishaps))?,
+            dumps: Dumps::start(choice, held, flags.max_age, judging, Arc::clone(&mishaps))?,
             mishaps,
             told: RefCell::default(),
             identity_told: Cell::new(false),
@@ -82,12 +88,15 @@ impl Exporter {
         let worked = |collector| {
             outcomes.iter().any(|outcome| outcome.collector == collector && outcome.result.is_ok())
         };
-        let (flows, sources) = (worked(Collector::Flows), worked(Collector::Sources));
-        let dump = dump.and_then(Result::ok).filter(|_| flows || sources);
+        let [flows, sources, sockets] =
+            [Collector::Flows, Collector::Sources, Collector::Sockets].map(worked);
+        let dump = dump.and_then(Result::ok).filter(|_| flows || sources || sockets);
         Exposition {
             readings,
             flows,
             sources,
+            sockets,
+            sources_enabled: self.enabled.has(Collector::Sources),
             dump,
             outcomes,
             table_id: table_id.ok(),
@@ -110,10 +119,16 @@ impl Exporter {
 
 /// How a collector that needs a dump fared with it.
 fn of_dump(collector: Collector, dump: &Result<Arc<Snapshot>, Missing>, waited: Duration) -> Outcome {
-    let (result, took) = match dump {
-        Err(missing) => (Err(missing.to_string()), waited),
-        Ok(snapshot) if collector == Collector::Flows => (Ok(()), snapshot.dump_took),
-        Ok(snapshot) => (snapshot.sources.as_ref().map(drop).map_err(String::clone), snapshot.took),
+    let snapshot = match dump {
+        Ok(snapshot) => snapshot,
+        Err(missing) => return Outcome { collector, result: Err(missing.to_string()), took: waited },
+    };
+    let (result, took) = match collector {
+        Collector::Sources => (snapshot.sources.as_ref().map(drop).map_err(String::clone), snapshot.took),
+        Collector::Sockets => {
+            (snapshot.sockets.as_ref().map(drop).map_err(ToString::to_string), snapshot.sockets_took)
+        }
+        _ => (Ok(()), snapshot.dump_took),
     };
     Outcome { collector, result, took }
 }

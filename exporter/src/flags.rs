@@ -32,12 +32,16 @@ pub struct Flags {
     /// A dump younger than this is served again; 5s suits a pair of Prometheis
     #[arg(long = "collector.flows.max-age", value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub(crate) max_age: Duration,
+
+    /// An established entry is socketless when it was idle so long and has no socket; whole seconds
+    #[arg(long = "collector.sockets.grace", value_name = "DURATION", default_value = "30s", value_parser = grace)]
+    pub(crate) grace: Duration,
 }
 
 /// What is shown of the sources.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Sources {
-    /// How many sources to show by entries, by assured and by half-open entries, and how many prefixes
+    /// How many sources to show by entries, by assured, half-open and socketless entries, and how many prefixes
     #[arg(
         id = "sources.top",
         long = "collector.sources.top",
@@ -93,6 +97,17 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 5m, 90s or 1h30m"))
+}
+
+/// The kernel shows the time an entry has left in whole seconds.
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text)?;
+    if grace < Duration::from_secs(1) || grace.subsec_nanos() != 0 {
+        return Err(
+            "it must be whole seconds, one at least: the kernel counts timeouts in seconds".to_owned()
+        );
+    }
+    Ok(grace)
 }
 
 /// `--collector.NAME` and `--no-collector.NAME` of each collector; the last one given wins.
@@ -155,7 +170,8 @@ mod tests {
         let sources = flags.sources;
         assert_eq!((sources.top, sources.min_entries, sources.hold), (10, 50, Duration::from_secs(300)));
         assert_eq!((sources.prefix_ipv4, sources.prefix_ipv6), (24, 64));
-        assert_eq!((flags.max_age, flags.procfs), (Duration::ZERO, PathBuf::from("/proc")));
+        assert_eq!((flags.max_age, flags.grace), (Duration::ZERO, Duration::from_secs(30)));
+        assert_eq!(flags.procfs, PathBuf::from("/proc"));
     }
 
     #[test]
@@ -169,7 +185,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_obeyed_is_refused() {
-        assert!(parse(&["--collector.sockets"]).is_err(), "not there yet, so not accepted and ignored");
+        assert!(parse(&["--collector.hosts"]).is_err(), "there is none, so not accepted and ignored");
+        for grace in ["0", "0s", "500ms", "1500ms"] {
+            let error = parse(&[&format!("--collector.sockets.grace={grace}")]).unwrap_err().to_string();
+            assert!(error.contains("whole seconds"), "{error}");
+        }
+        assert_eq!(parse(&["--collector.sockets.grace=2m"]).unwrap().grace, Duration::from_secs(120));
         assert!(parse(&["--collector.sources.prefix-ipv4=33"]).is_err());
         let error = parse(&["--collector.sources.hold=5"]).unwrap_err().to_string();
         assert!(error.contains("collector.sources.hold") && error.contains("5m"), "{error}");

@@ -1,7 +1,7 @@
 //! conntrack-exporter: tells Prometheus what the connection tracking table holds and who fills it.
 //!
 //! ```text
-//! GET /metrics → web → scrape → Table::visit(flow) → Summary (pure) → rank (pure) → encode → 200
+//! GET /metrics → web → scrape → sockets, then Table::visit(flow) → Summary (pure) → rank (pure) → encode → 200
 //! ```
 //!
 //! One thread, the collector, dumps the table and owns what is remembered from dump to dump. Scrapes that wait share its result.
@@ -16,6 +16,7 @@ mod flags;
 mod flows;
 mod hold;
 mod http;
+mod known_dead;
 mod listing;
 mod prefixes;
 mod rank;
@@ -23,6 +24,7 @@ mod rank;
 mod sample;
 mod scrape;
 mod snapshot;
+mod sockets;
 mod stat;
 mod sysctl;
 mod told;

@@ -48,9 +48,12 @@ impl Listing {
     /// in the summary, is left out until they can.
     pub(crate) fn of(summary: &Summary, held: &mut Held, now: Instant, choice: &Choice) -> Listing {
         let all = &summary.sources;
-        let shown = held.with(rank(all.iter(), choice.top, choice.min_entries), now);
-        let sources: Vec<_> =
-            shown.into_iter().filter_map(|source| all.get(source).map(|counts| (source, counts))).collect();
+        let ranked = all.iter().map(|(source, counts)| (source, known(counts, summary)));
+        let shown = held.with(rank(ranked, choice.top, choice.min_entries), now);
+        let sources: Vec<_> = shown
+            .into_iter()
+            .filter_map(|source| all.get(source).map(|counts| (source, known(counts, summary))))
+            .collect();
         let mut over = [0; STEPS.len()];
         for (_, counts) in all.iter() {
             let reached = STEPS.iter().take_while(|step| counts.entries >= **step).count();
@@ -68,12 +71,19 @@ impl Listing {
     }
 }
 
+/// The counts, less what was judged where the judgement does not hold.
+fn known(counts: SourceCounts, summary: &Summary) -> SourceCounts {
+    let socketless = if summary.judged.is_some() { counts.socketless } else { 0 };
+    SourceCounts { socketless, ..counts }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flows::{Flows, Seen};
     use crate::sample::{self, flow};
     use conntrack::own::OwnAddresses;
+    use conntrack::socketless::Behind;
     use conntrack::{Protocol, State, TcpState};
     use proptest::prelude::*;
     use std::net::Ipv6Addr;
@@ -88,14 +98,19 @@ mod tests {
 
     /// A table of TCP entries: host, whether IPv6, state.
     fn summary(entries: impl IntoIterator<Item = (u8, bool, TcpState)>) -> Summary {
+        judged(entries.into_iter().map(|(host, six, state)| (host, six, state, Behind::NotJudged)))
+    }
+
+    /// The same with what stands behind each.
+    fn judged(entries: impl IntoIterator<Item = (u8, bool, TcpState, Behind)>) -> Summary {
         let mut summary = Summary::new();
-        for (host, six, state) in entries {
+        for (host, six, state, behind) in entries {
             let source: IpAddr = match six {
                 true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()).into(),
                 false => [198, 51, 100, host].into(),
             };
             let status = if state == TcpState::Established { sample::ASSURED } else { 0 };
-            summary.add(&flow(source, Protocol::TCP, State::Tcp(state), status));
+            summary.add_judged(&flow(source, Protocol::TCP, State::Tcp(state), status), behind);
         }
         summary.set_local_apart(&own());
         summary
@@ -113,23 +128,52 @@ mod tests {
     }
 
     proptest! {
-        /// Σ listed + other + local = Σ states, dump after dump, with ties (few hosts, few entries), held sources and local ones.
+        /// Σ listed + other + local = Σ states, dump after dump, with ties (few hosts, few entries), held sources, local ones,
+        /// and dead slots in dumps whose judgement holds or does not.
         #[test]
         fn every_entry_is_somewhere(dumps in proptest::collection::vec(
-            proptest::collection::vec((0u8..9, any::<bool>(), 0usize..10), 0..80), 1..6
+            (proptest::collection::vec((0u8..9, any::<bool>(), 0usize..10, any::<bool>()), 0..80), any::<bool>()), 1..6
         )) {
             let start = Instant::now();
             let mut held = Held::new(HOLD, CHOICE.top);
-            for (number, dump) in dumps.into_iter().enumerate() {
-                let summary = summary(dump.into_iter().map(|(host, six, state)| (host, six, TcpState::ALL[state])));
+            for (number, (dump, holds)) in dumps.into_iter().enumerate() {
+                let behind = |dead| if dead { Behind::Nothing } else { Behind::Socket };
+                let mut summary = judged(
+                    dump.into_iter().map(|(host, six, state, dead)| (host, six, TcpState::ALL[state], behind(dead))),
+                );
+                summary.judged = summary.judged.filter(|_| holds);
                 let now = start + HOLD / 3 * number as u32;
                 let listing = Listing::of(&summary, &mut held, now, &CHOICE);
                 adds_up(&summary, &listing)?;
                 prop_assert!(listing.sources.is_sorted_by(|a, b| a.0 < b.0), "each once");
                 let own = own();
                 prop_assert!(!listing.sources.iter().any(|(source, counts)| own.contains(*source) && counts.entries > 0));
+                let dead: u64 = listing.sources.iter().map(|(_, counts)| u64::from(counts.socketless)).sum();
+                prop_assert!(dead <= summary.judged.map_or(0, |judged| judged.socketless), "nothing of what does not hold");
             }
         }
+    }
+
+    #[test]
+    fn dead_slots_bring_a_source_into_the_list_if_the_judgement_holds() {
+        let alive =
+            |host, count| entries(host, count).map(|(host, six, state)| (host, six, state, Behind::Socket));
+        let dead =
+            |host, count| entries(host, count).map(|(host, six, state)| (host, six, state, Behind::Nothing));
+        let mut summary = judged(alive(1, 9).chain(alive(2, 8)).chain(dead(3, 4)).chain(dead(4, 2)));
+        let listed = |summary: &Summary| {
+            let listing = Listing::of(summary, &mut Held::new(HOLD, CHOICE.top), Instant::now(), &CHOICE);
+            adds_up(summary, &listing).unwrap();
+            let host = |source| (1..5).find(|last| source == IpAddr::from([198, 51, 100, *last])).unwrap();
+            listing
+                .sources
+                .iter()
+                .map(|(source, counts)| (host(*source), counts.socketless))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&summary), [(1, 0), (2, 0), (3, 4)], "4 is below min-entries");
+        summary.judged = None;
+        assert_eq!(listed(&summary), [(1, 0), (2, 0)]);
     }
 
     #[test]

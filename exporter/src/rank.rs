@@ -1,4 +1,4 @@
-//! Which sources are shown: the largest by entries, by assured and by half-open entries, united. Pure.
+//! Which sources are shown: the largest by entries, by assured, by half-open and by socketless entries, united. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -39,6 +39,10 @@ impl<K: Ord> Top<K> {
     }
 }
 
+/// What sources are ranked by.
+const KINDS: [fn(&SourceCounts) -> u32; 4] =
+    [|counts| counts.entries, |counts| counts.assured, |counts| counts.half_open, |counts| counts.socketless];
+
 /// The sources that belong to the `top` by any count, in the order of their addresses. A source with fewer than
 /// `min_entries` entries is not considered.
 pub(crate) fn rank(
@@ -46,13 +50,13 @@ pub(crate) fn rank(
     top: usize,
     min_entries: u32,
 ) -> BTreeSet<IpAddr> {
-    let (mut entries, mut assured, mut half_open) = (Top::new(top), Top::new(top), Top::new(top));
+    let mut tops = KINDS.map(|_| Top::new(top));
     for (source, counts) in sources.filter(|(_, counts)| counts.entries >= min_entries) {
-        entries.offer(counts.entries.into(), source);
-        assured.offer(counts.assured.into(), source);
-        half_open.offer(counts.half_open.into(), source);
+        for (top, count) in tops.iter_mut().zip(KINDS) {
+            top.offer(count(&counts).into(), source);
+        }
     }
-    entries.into_keys().chain(assured.into_keys()).chain(half_open.into_keys()).collect()
+    tops.into_iter().flat_map(Top::into_keys).collect()
 }
 
 #[cfg(test)]
@@ -64,8 +68,8 @@ mod tests {
         [198, 51, 100, last].into()
     }
 
-    fn counts(entries: u32, assured: u32, half_open: u32) -> SourceCounts {
-        SourceCounts { entries, assured, half_open, socketless: 0 }
+    fn counts(entries: u32, assured: u32, half_open: u32, socketless: u32) -> SourceCounts {
+        SourceCounts { entries, assured, half_open, socketless }
     }
 
     fn ranked(sources: &[(u8, SourceCounts)], top: usize, min_entries: u32) -> Vec<IpAddr> {
@@ -76,14 +80,19 @@ mod tests {
 
     #[test]
     fn the_first_by_each_count_are_united() {
-        let sources =
-            [(1, counts(100, 0, 0)), (2, counts(90, 80, 0)), (3, counts(60, 1, 59)), (4, counts(95, 2, 3))];
-        assert_eq!(ranked(&sources, 1, 50), [host(1), host(2), host(3)]);
+        let sources = [
+            (1, counts(100, 0, 0, 0)),
+            (2, counts(90, 80, 0, 0)),
+            (3, counts(60, 1, 59, 0)),
+            (4, counts(95, 2, 3, 1)),
+            (5, counts(55, 55, 0, 55)),
+        ];
+        assert_eq!(ranked(&sources, 1, 50), [host(1), host(2), host(3), host(5)]);
     }
 
     #[test]
     fn nobody_is_shown_for_what_he_does_not_have() {
-        let sources = [(1, counts(100, 0, 0)), (2, counts(90, 0, 0))];
+        let sources = [(1, counts(100, 0, 0, 0)), (2, counts(90, 0, 0, 0))];
         assert_eq!(ranked(&sources, 1, 50), [host(1)]);
         assert!(ranked(&sources, 0, 50).is_empty());
         assert_eq!(ranked(&sources, 5, 91), [host(1)]);
@@ -92,13 +101,15 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_sorting_would_give(
-            sources in proptest::collection::btree_map(any::<u8>(), (0u32..6, 0u32..6, 0u32..6), 0..60),
+            sources in proptest::collection::btree_map(any::<u8>(), (0u32..6, 0u32..6, 0u32..6, 0u32..6), 0..60),
             top in 0usize..8,
             min_entries in 0u32..4,
         ) {
-            let sources: Vec<_> = sources.into_iter().map(|(last, (e, a, h))| (last, counts(e, a, h))).collect();
+            let sources: Vec<_> = sources.into_iter().map(|(last, (e, a, h, s))| (last, counts(e, a, h, s))).collect();
             let mut expected = BTreeSet::new();
-            for count in [|c: &SourceCounts| c.entries, |c: &SourceCounts| c.assured, |c: &SourceCounts| c.half_open] {
+            for count in
+                [|c: &SourceCounts| c.entries, |c: &SourceCounts| c.assured, |c: &SourceCounts| c.half_open, |c: &SourceCounts| c.socketless]
+            {
                 let mut sorted: Vec<_> =
                     sources.iter().filter(|(_, c)| c.entries >= min_entries && count(c) > 0).collect();
                 sorted.sort_by_key(|(last, c)| (Reverse(count(c)), *last));

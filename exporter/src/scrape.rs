@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn a_name_that_is_unknown_or_off_is_named() {
         let enabled = [Collector::Table].into_iter().collect();
-        let error = read(&["table", "sockets"], None, enabled).unwrap_err().to_string();
+        let error = read(&["table", "hosts"], None, enabled).unwrap_err().to_string();
         assert_eq!(
             error,
-            "collect[]=sockets: there is no such collector; those there are: table, stat, flows, sources, timeouts"
+            "collect[]=hosts: there is no such collector; those there are: table, stat, flows, sources, sockets, timeouts"
         );
         let error = read(&["flows"], None, enabled).unwrap_err().to_string();
         assert_eq!(error, "collect[]=flows: this collector is disabled (--no-collector.flows)");

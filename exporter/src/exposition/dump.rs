@@ -1,10 +1,10 @@
-//! The metrics of the collectors `flows` and `sources`. All come from one dump.
+//! The metrics of the collectors `flows`, `sources` and `sockets`. All come from one dump.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
-use conntrack::summary::{Mark, SourceCounts};
+use conntrack::summary::{Judged, Mark, SourceCounts};
 
 use super::families::{Families, Shown};
 use crate::flows::Flows;
@@ -100,6 +100,31 @@ pub(super) fn sources(listing: &Listing, families: &mut Families<'_>) -> fmt::Re
     )?;
     by_prefix("entries", "Entries of all sources in a prefix.", |p| p.entries, listing, families)?;
     by_prefix("sources", "Distinct sources in a prefix.", |p| p.sources, listing, families)
+}
+
+pub(super) fn sockets(
+    judged: &Judged,
+    listing: Option<&Listing>,
+    families: &mut Families<'_>,
+) -> fmt::Result {
+    families.gauge(
+        "nf_conntrack_socketless_entries",
+        "Entries that say ESTABLISHED with this host, though it has no socket for them and they are idle: dead slots.",
+        judged.socketless,
+    )?;
+    families.gauge(
+        "nf_conntrack_deferred_entries",
+        "Idle entries that say ESTABLISHED, though the listener still waits for the client's first data (TCP_DEFER_ACCEPT).",
+        judged.deferred,
+    )?;
+    let Some(listing) = listing else { return Ok(()) };
+    by_source(
+        "socketless_entries",
+        "Entries of a source that say ESTABLISHED with this host, though it has no socket for them and they are idle",
+        |counts| counts.socketless,
+        listing,
+        families,
+    )
 }
 
 fn by_source(

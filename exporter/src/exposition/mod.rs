@@ -26,6 +26,10 @@ pub(crate) struct Exposition {
     pub(crate) flows: bool,
     /// Whether the dump's sources are wanted and known.
     pub(crate) sources: bool,
+    /// Whether what stands behind the dump's entries is wanted and known.
+    pub(crate) sockets: bool,
+    /// Whether sources may be shown by address at all.
+    pub(crate) sources_enabled: bool,
     pub(crate) dump: Option<Arc<Snapshot>>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) table_id: Option<String>,
@@ -54,6 +58,10 @@ impl Encode for Exposition {
             }
             if let (true, Ok(listing)) = (self.sources, &snapshot.sources) {
                 dump::sources(listing, &mut families)?;
+            }
+            if let (true, Ok(judged)) = (self.sockets, &snapshot.sockets) {
+                let listing = snapshot.sources.as_ref().ok().filter(|_| self.sources_enabled);
+                dump::sockets(judged, listing, &mut families)?;
             }
         }
         own::encode(self, &mut families)

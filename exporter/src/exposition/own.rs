@@ -16,7 +16,7 @@ pub(super) fn encode(exposition: &Exposition, families: &mut Families<'_>) -> fm
     )?;
     families.gauges(
         "nf_conntrack_scrape_collector_duration_seconds",
-        "Seconds that a collector took; for flows and sources those of the dump, which scrapes share, or those waited in vain.",
+        "Seconds that a collector took; for flows, sources and sockets those of the dump, which scrapes share, or those waited in vain.",
         outcomes.iter().map(|outcome| (collector(outcome.collector), outcome.took.as_secs_f64())),
     )?;
     families.counters(

@@ -15,18 +15,20 @@ fn without_net_admin_the_dump_fails_alone() {
     let exporter = lab.start_under(&UNPRIVILEGED, &[]);
     for scrape in 1..=3 {
         let metrics = exporter.scrape();
-        assert!(!metrics.success("flows") && !metrics.success("sources"));
+        assert!(!metrics.success("flows") && !metrics.success("sources") && !metrics.success("sockets"));
         assert!(metrics.success("table") && metrics.success("stat") && metrics.success("timeouts"));
         assert_eq!(metrics.value("nf_conntrack_entries"), 60.0);
         assert!(metrics.value("nf_conntrack_entries_limit") > 0.0);
         assert!(metrics.value("nf_conntrack_stat_insert_total") >= 60.0, "from procfs");
         assert!(metrics.of("nf_conntrack_state_entries").is_empty());
         assert!(metrics.of("nf_conntrack_source_entries").is_empty());
+        assert!(metrics.get("nf_conntrack_socketless_entries").is_none());
         let errors = "conntrack_exporter_dump_errors_total{reason=\"not_permitted\"}";
         assert_eq!(metrics.value(errors), f64::from(scrape));
     }
     let log = exporter.log();
     assert_eq!(log.matches("collector=flows").count(), 1, "{log}");
+    assert_eq!(log.matches("collector=sockets").count(), 1, "{log}");
     assert!(log.contains("CAP_NET_ADMIN is missing"), "{log}");
 }
 

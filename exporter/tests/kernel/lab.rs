@@ -44,26 +44,33 @@ impl Lab {
 
     /// Starts it through another program, such as setpriv.
     pub(crate) fn start_under(&self, wrapper: &[&str], flags: &[&str]) -> Exporter<'_> {
+        Exporter::start(&self.namespace, wrapper, flags)
+    }
+}
+
+/// A running exporter.
+pub(crate) struct Exporter<'a> {
+    namespace: &'a Namespace,
+    pub(crate) running: Running,
+}
+
+impl<'a> Exporter<'a> {
+    /// Starts it in any namespace, through another program unless `wrapper` is empty.
+    pub(crate) fn start(namespace: &'a Namespace, wrapper: &[&str], flags: &[&str]) -> Exporter<'a> {
         let address = SocketAddr::from(([127, 0, 0, 1], PORT));
         let listen = format!("--web.listen-address={address}");
         let words: Vec<&str> =
             wrapper.iter().copied().chain([BINARY, listen.as_str()]).chain(flags.iter().copied()).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
-        let running = Running::start(&self.namespace, command, address.into()).unwrap();
-        Exporter { lab: self, running }
+        let running = Running::start(namespace, command, address.into()).unwrap();
+        Exporter { namespace, running }
     }
-}
-
-/// A running exporter.
-pub(crate) struct Exporter<'a> {
-    lab: &'a Lab,
-    pub(crate) running: Running,
 }
 
 impl Exporter<'_> {
     pub(crate) fn get(&self, path: &str, headers: &[&str]) -> Response {
-        self.lab.namespace.run(|| http::get(&self.running.address, path, headers)).unwrap()
+        self.namespace.run(|| http::get(&self.running.address, path, headers)).unwrap()
     }
 
     pub(crate) fn scrape(&self) -> Metrics {

@@ -7,4 +7,5 @@ mod formats;
 mod lab;
 mod metrics;
 mod sharing;
+mod sockets;
 mod sources;

@@ -21,8 +21,8 @@ const ODD: [&str; 9] = [
     "-p udp -s 2001:db8::7 -d 2001:db8:1::1 --sport 5 --dport 6 -t 9000 -u SEEN_REPLY",
 ];
 
-/// Every metric of DESIGN.md that needs no sockets, with the labels it must have.
-const EVERY: [(&str, &[&str]); 43] = [
+/// Every metric of DESIGN.md, with the labels it must have.
+const EVERY: [(&str, &[&str]); 46] = [
     ("nf_conntrack_entries", &[]),
     ("nf_conntrack_entries_limit", &[]),
     ("nf_conntrack_buckets", &[]),
@@ -33,12 +33,15 @@ const EVERY: [(&str, &[&str]); 43] = [
     ("nf_conntrack_snat_entries", &["family", "protocol"]),
     ("nf_conntrack_dnat_entries", &["family", "protocol"]),
     ("nf_conntrack_expected_entries", &["family", "protocol"]),
+    ("nf_conntrack_socketless_entries", &[]),
+    ("nf_conntrack_deferred_entries", &[]),
     ("nf_conntrack_local_entries", &[]),
     ("nf_conntrack_sources", &[]),
     ("nf_conntrack_sources_over", &["entries"]),
     ("nf_conntrack_source_entries", &["source"]),
     ("nf_conntrack_source_assured_entries", &["source"]),
     ("nf_conntrack_source_half_open_entries", &["source"]),
+    ("nf_conntrack_source_socketless_entries", &["source"]),
     ("nf_conntrack_prefix_entries", &["prefix"]),
     ("nf_conntrack_prefix_sources", &["prefix"]),
     ("nf_conntrack_other_sources_entries", &[]),
@@ -204,7 +207,7 @@ fn only_what_is_asked_for_is_collected() {
     let metrics = exporter.scrape();
     assert!(metrics.get("nf_conntrack_stat_drop_total").is_none() && metrics.success("flows"));
     for (query, sentence) in [
-        ("?collect[]=sockets", "collect[]=sockets: there is no such collector"),
+        ("?collect[]=hosts", "collect[]=hosts: there is no such collector"),
         ("?collect[]=table&collect[]=stat", "collect[]=stat: this collector is disabled"),
     ] {
         let answer = exporter.get(&format!("/metrics{query}"), &[]);
