@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::Policy;
 use super::fields::{Field, Fields};
 use super::problem::{Findings, Log, PolicyErrors};
 use super::settings::Watch;
 use super::tree;
-use super::Policy;
 
 /// DESIGN.md's default.
 const SOCKETLESS_GRACE: Duration = Duration::from_secs(30);
