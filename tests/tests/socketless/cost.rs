@@ -89,8 +89,7 @@ fn medians(entries: Entries) -> [f64; 2] {
     })
 }
 
-/// Dead slots: real connections, thrown away at both ends, and no RST is seen by the table. Entries that a tool puts in
-/// will not do: the kernel gives them the SYNPROXY extension, and they are not judged.
+/// Dead slots: real connections, thrown away at both ends, and no RST is seen by the table.
 fn fill(scene: &Topology) -> Result<()> {
     const MUTE: &str =
         "table inet mute { chain out { type filter hook output priority raw; tcp flags rst drop; }; }";
