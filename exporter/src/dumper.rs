@@ -10,10 +10,9 @@ use conntrack::{Dump, Error, Pace, REASONS, Summary, Table};
 
 use crate::flows::{Flows, Seen};
 use crate::hold::Held;
-use crate::known_dead::KnownDead;
 use crate::listing::{Choice, Listing};
 use crate::snapshot::Snapshot;
-use crate::sockets::{Judging, Unjudged};
+use crate::sockets::{Before, Judging, Unjudged};
 
 /// What went wrong with dumps since the program began; written by the thread, read by scrapes.
 #[derive(Debug, Default)]
@@ -50,7 +49,6 @@ pub(crate) struct Dumper {
     held: Held,
     choice: Choice,
     judging: Option<Judging>,
-    known: KnownDead,
     mishaps: Arc<Mishaps>,
     malformed_told: bool,
 }
@@ -72,7 +70,6 @@ impl Dumper {
         mishaps: Arc<Mishaps>,
     ) -> Dumper {
         let pace = Some(Pace::lower_this_thread());
-        let known = KnownDead::none(judging.as_ref().map_or(Duration::ZERO, |judging| judging.grace));
         Dumper {
             table: None,
             pace,
@@ -80,7 +77,6 @@ impl Dumper {
             held,
             choice,
             judging,
-            known,
             mishaps,
             malformed_told: false,
         }
@@ -121,8 +117,7 @@ impl Dumper {
             None => Err(Unjudged::Off),
         };
         let sockets_took = began.elapsed();
-        let mut judgement =
-            before.as_ref().map_err(Unjudged::clone).and_then(|before| before.judgement(&mut self.known));
+        let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
 
         let table = opened(&mut self.table, &mut self.pace)?;
         let mut summary = Summary::new();
@@ -215,7 +210,6 @@ mod tests {
             held: Held::new(Duration::ZERO, 1),
             choice: Choice { top: 1, min_entries: 1, lengths: Lengths { ipv4: 24, ipv6: 64 } },
             judging: None,
-            known: KnownDead::none(Duration::ZERO),
             mishaps: Arc::clone(&mishaps),
             malformed_told: false,
         };

@@ -16,7 +16,6 @@ mod flags;
 mod flows;
 mod hold;
 mod http;
-mod known_dead;
 mod listing;
 mod prefixes;
 mod rank;

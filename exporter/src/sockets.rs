@@ -11,8 +11,6 @@ use conntrack::socketless::{Behind, CannotJudge, Connected, Judge, TcpTimeouts};
 use conntrack::summary::Judged;
 use conntrack::{Dump, Flow, Summary};
 
-use crate::known_dead::KnownDead;
-
 /// How entries without a socket are told.
 #[derive(Debug, Clone)]
 pub(crate) struct Judging {
@@ -83,7 +81,6 @@ pub(crate) struct Before<'a> {
 pub(crate) struct Judgement<'a> {
     before: &'a Before<'a>,
     judge: Judge<'a>,
-    known: &'a mut KnownDead,
 }
 
 impl Judging {
@@ -105,7 +102,7 @@ impl Judging {
 
 impl Before<'_> {
     /// For the dump that now begins.
-    pub(crate) fn judgement<'a>(&'a self, known: &'a mut KnownDead) -> Result<Judgement<'a>, Unjudged> {
+    pub(crate) fn judgement(&self) -> Result<Judgement<'_>, Unjudged> {
         let judge = Judge::new(&self.connected, self.own, self.timeouts.clone(), self.judging.grace);
         let judge = judge.map_err(Unjudged::Cannot)?;
         let (grace, established, busy) =
@@ -113,8 +110,7 @@ impl Before<'_> {
         if u64::from(established - busy) <= grace.as_secs() + 1 {
             return Err(Unjudged::NoRoom { grace, established, busy });
         }
-        known.begin(self.own, &self.timeouts);
-        Ok(Judgement { before: self, judge, known })
+        Ok(Judgement { before: self, judge })
     }
 }
 
@@ -122,22 +118,13 @@ impl Judgement<'_> {
     /// What stands behind an entry.
     #[inline]
     pub(crate) fn of(&mut self, flow: &Flow) -> Behind {
-        if self.known.has(flow) {
-            return Behind::Nothing;
-        }
-        let behind = self.judge.judge(flow);
-        if behind == Behind::Nothing {
-            self.known.add(flow);
-        }
-        behind
+        self.judge.judge(flow)
     }
 
     /// What was found, if it holds. To be asked when the dump has ended.
     pub(crate) fn found(self, summary: &Summary, dump: &Dump) -> Result<Judged, Unjudged> {
-        let found = self.holds(dump);
-        self.known.end(found.is_ok());
         // An empty table was judged too.
-        found.map(|()| summary.judged.unwrap_or_default())
+        self.holds(dump).map(|()| summary.judged.unwrap_or_default())
     }
 
     fn holds(&self, dump: &Dump) -> Result<(), Unjudged> {
@@ -186,8 +173,7 @@ mod tests {
     fn found(judging: &Judging, dump: &Dump, meanwhile: impl FnOnce()) -> Result<Judged, Unjudged> {
         let own = Ok(OwnAddresses::default());
         let before = judging.before_the_table(&own)?;
-        let mut known = KnownDead::none(judging.grace);
-        let judgement = before.judgement(&mut known)?;
+        let judgement = before.judgement()?;
         meanwhile();
         judgement.found(&Summary::new(), dump)
     }
