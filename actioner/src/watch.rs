@@ -61,6 +61,7 @@ fn number(file: &File) -> io::Result<u64> {
 pub struct Told {
     before: Words,
     now: Words,
+    sockets_untold: bool,
 }
 
 type Words = HashMap<(String, Option<IpAddr>), &'static str>;
@@ -69,6 +70,11 @@ impl Told {
     /// Another dump begins.
     pub fn begin(&mut self) {
         self.before = std::mem::take(&mut self.now);
+    }
+
+    /// Whether it is news that sockets cannot, or again can, be told from dead slots.
+    pub fn sockets_changed(&mut self, told_apart: bool) -> bool {
+        std::mem::replace(&mut self.sockets_untold, !told_apart) == told_apart
     }
 
     /// Whether the word for this source under this alert is another than at the last dump.
