@@ -212,11 +212,14 @@ impl Effects {
         let now = Now::read();
         self.last_dump =
             Some(LastDump { at: now.boot, took: survey.dump.elapsed, entries: survey.table.entries });
-        if let (Some(_), Err(error)) = (sockets, &survey.dead) {
-            tracing::error!(
-                error,
-                "entries without a socket cannot be told: rules that ask for them do nothing"
-            );
+        if sockets.is_some() && self.told.sockets_changed(survey.dead.is_ok()) {
+            match &survey.dead {
+                Ok(_) => tracing::info!("entries without a socket can be told again"),
+                Err(error) => tracing::error!(
+                    error,
+                    "entries without a socket cannot be told: until they can, rules that ask for them do nothing"
+                ),
+            }
         }
         if let Some((count, first)) = survey.dump.malformed {
             tracing::warn!(count, %first, "entries that could not be read were passed over");
