@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run run-stack demo test test-libipset lint fmt deny clean
+.PHONY: help build run run-stack demo compare test test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -39,6 +39,10 @@ test: ## all tests, on the real kernel in namespaces (root)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
 	alerts/check.sh target/servers
+
+compare: ## the script everyone copies and conntrack-actioner, on the same attack
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test neighbour -- --nocapture
 
 test-libipset: ## the firewall's tests with the ipset crate as backend
 	@packaging/need.sh $(TOOLS) libipset-dev libclang1-14 libclang-common-14-dev
