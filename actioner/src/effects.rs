@@ -8,7 +8,8 @@ use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context};
 use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
-use crate::enforce::{self, Outcome};
+use crate::enforce::{self, Banned, Outcome};
+use crate::firewall::Ban;
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
@@ -376,7 +377,25 @@ impl Effects {
     fn look(&mut self) {
         let now = Now::read();
         self.metrics.expired(self.state.expire(now));
+        self.mend(now);
         self.show_bans(now);
+    }
+
+    /// Sets and drop rule are there, and a set that another program took away has its bans again.
+    fn mend(&mut self, now: Now) {
+        let Some(wall) = &mut self.wall else { return };
+        match wall.keep_standing() {
+            Ok(false) => {}
+            Ok(true) => {
+                let bans: Vec<Ban> = self.state.enforced(now).collect();
+                let banned = wall.ban(&bans);
+                let failed = banned.values().filter(|banned| matches!(banned, Banned::Failed(_))).count();
+                tracing::error!(bans = bans.len(), failed, "the bans of a set that was gone were put back");
+            }
+            Err(error) => {
+                tracing::error!(%error, "sets or drop rule cannot be put in place: nothing may drop");
+            }
+        }
     }
 
     fn show_bans(&mut self, now: Now) {

@@ -3,6 +3,7 @@
 //! There are two ledgers, one of what is enforced and one of what was only decided (dry run). A rule on trial neither
 //! spends the budget of the others nor hides or lengthens their bans.
 
+use crate::firewall::Ban;
 use crate::now::Now;
 use crate::plan::{Decision, Plan, PlannedBan};
 use crate::policy::{BanAction, Limits};
@@ -189,6 +190,15 @@ impl State {
     /// How many networks should be banned in the kernel.
     pub fn active(&self, now: Now) -> usize {
         self.enforced.active(now)
+    }
+
+    /// Every ban that should be in the kernel, with the time it has left.
+    pub fn enforced(&self, now: Now) -> impl Iterator<Item = Ban> + '_ {
+        self.enforced.bans.iter().filter_map(move |(net, rows)| {
+            let longest = rows.iter().filter_map(|row| row.until).max()?;
+            let timeout = longest.checked_sub(now.boot).filter(|left| !left.is_zero())?;
+            Some(Ban { net: *net, timeout })
+        })
     }
 
     /// How long the next ban of this network under this rule lasts, and the how-manieth offence it would be.

@@ -18,15 +18,22 @@ pub fn teardown(flags: &Teardown) -> Result<String, String> {
         ));
     }
     let policy = policy(&flags.policy_file)?;
+    let named = match flags.policy_file.try_exists() {
+        Ok(false) => format!(
+            " (there is no {}, so the sets are taken to have their default name; if your policy names others, say --policy.file)",
+            flags.policy_file.display()
+        ),
+        _ => String::new(),
+    };
     let mut firewall = configured_firewall(&policy).map_err(|error| error.to_string())?;
     let gone = firewall.teardown().map_err(|error| error.to_string())?;
     if gone.rules == 0 && gone.sets.is_empty() {
         return Ok(format!(
-            "nothing to remove: no set {0}-4 or {0}-6, and no rule of ours",
+            "nothing to remove: no set {0}-4 or {0}-6, and no rule of ours{named}",
             policy.firewall.set
         ));
     }
-    Ok(format!("removed {} drop rules and the sets {}", gone.rules, gone.sets.join(", ")))
+    Ok(format!("removed {} drop rules and the sets {}{named}", gone.rules, gone.sets.join(", ")))
 }
 
 /// The policy names the sets; where there is no policy, they have their default name.

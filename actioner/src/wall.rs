@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// So long a look at sets and rule is trusted: each costs two runs of iptables, some 10 ms.
-const TRUSTED: Duration = Duration::from_secs(5);
+const TRUSTED: Duration = Duration::from_secs(4);
 
 /// A firewall with sets and drop rule in place.
 pub struct Wall {
@@ -62,11 +62,18 @@ impl Wall {
         ))
     }
 
-    fn keep_standing(&mut self) -> Result<(), FirewallError> {
+    /// Looks at sets and rule, unless that was done just now, and puts back what is missing. Returns whether a set had to be made
+    /// again: then the bans that were in it are gone.
+    ///
+    /// # Errors
+    /// IPv4 cannot be put in place.
+    pub fn keep_standing(&mut self) -> Result<bool, FirewallError> {
         if self.looked.elapsed() < TRUSTED {
-            return Ok(());
+            return Ok(false);
         }
         let ensured = self.ensure()?;
+        let made_again =
+            ensured.ipv4.set_created || ensured.ipv6.as_ref().is_ok_and(|ensured| ensured.set_created);
         for (family, ensured) in [("IPv4", Some(ensured.ipv4)), ("IPv6", ensured.ipv6.ok())] {
             let Some(ensured) = ensured else { continue };
             if ensured.set_created {
@@ -87,14 +94,14 @@ impl Wall {
                 Rule::InPlace | Rule::Foreign | Rule::Missing => {}
             }
         }
-        Ok(())
+        Ok(made_again)
     }
 
     /// Bans, and reads back what stands.
     pub fn ban(&mut self, bans: &[Ban]) -> HashMap<IpNet, Banned> {
         let all =
             |reason: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(reason.to_owned()))).collect();
-        let results = match self.keep_standing().and_then(|()| self.firewall.ban(bans)) {
+        let results = match self.keep_standing().and_then(|_| self.firewall.ban(bans)) {
             Ok(results) => results,
             Err(error) => return all(&error.to_string()),
         };

@@ -8,4 +8,5 @@ mod kernel;
 mod lab;
 mod lifecycle;
 mod many;
+mod mended;
 mod start;
