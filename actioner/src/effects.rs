@@ -20,10 +20,11 @@ use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
 use crate::report;
 use crate::state::{State, Undo};
-use crate::survey::{self, AskSockets, Survey};
+use crate::survey::{self, Ask, Survey};
 use crate::wall::Wall;
 use crate::watch::{self, Gauge, LastDump, Told};
 use crate::webhook::Notification;
+use conntrack::socketless::Judging;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -202,10 +203,13 @@ impl Effects {
 
     fn survey(&mut self, host: &Host) -> Result<Survey, Unread> {
         let policy = &self.policy;
-        let sockets = policy
-            .asks_for_sockets()
-            .then_some(AskSockets { grace: policy.socketless_grace, keep: policy.limits.deletes_per_action });
-        let survey = survey::take(&host.own, sockets).map_err(|error| {
+        let judging = policy.asks_for_sockets().then(|| Judging {
+            grace: policy.socketless_grace,
+            setting: "`socketless_grace`",
+            procfs: "/proc".into(),
+        });
+        let ask = Ask { judging, dead_slots: policy.limits.deletes_per_action };
+        let survey = survey::take(&host.own, &ask).map_err(|error| {
             tracing::error!(%error, "the conntrack table cannot be read: nothing can be decided");
             Unread(format!("the live table cannot be read, so nothing was decided: {error}"))
         })?;
@@ -213,11 +217,11 @@ impl Effects {
         let now = Now::read();
         self.last_dump =
             Some(LastDump { at: now.boot, took: survey.dump.elapsed, entries: survey.table.entries });
-        if sockets.is_some() && self.told.sockets_changed(survey.dead.is_ok()) {
+        if ask.judging.is_some() && self.told.sockets_changed(survey.dead.is_ok()) {
             match &survey.dead {
                 Ok(_) => tracing::info!("entries without a socket can be told again"),
                 Err(error) => tracing::error!(
-                    error,
+                    %error,
                     "entries without a socket cannot be told: until they can, rules that ask for them do nothing"
                 ),
             }

@@ -158,7 +158,7 @@ pub fn enforce(
 }
 
 fn bury(whose: Whose, survey: &Survey, limits: &Limits) -> Result<Burial, String> {
-    let dead = survey.dead.as_ref().map_err(String::clone)?;
+    let dead = survey.dead.as_ref().map_err(ToString::to_string)?;
     let of = |slot: &&DeadSlot| match whose {
         Whose::Everybodys => true,
         Whose::Of(net) => net.contains(&slot.key().source().to_canonical()),

@@ -3,15 +3,13 @@
 use crate::evidence::TableFill;
 use conntrack::dead::{Buried, DeadSlot};
 use conntrack::own::OwnAddresses;
-use conntrack::socketless::{Behind, Connected, Judge, TcpTimeouts};
+use conntrack::socketless::{Before, Behind, Judging, Unjudged};
 use conntrack::sockets::{Destroyed, Socket, Sockets};
 use conntrack::{Deleted, Dump, Error, Flow, FlowKeys, Pace, Summary, Table};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 /// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
 const KEYS: usize = (24 << 20) / 44;
@@ -28,31 +26,28 @@ pub struct Survey {
     /// How the dump went.
     pub dump: Dump,
     /// Entries without a socket, as many as were to be kept; or why they cannot be told.
-    pub dead: Result<Vec<DeadSlot>, String>,
+    pub dead: Result<Vec<DeadSlot>, Unjudged>,
 }
 
-/// What is to be found out about sockets.
-#[derive(Debug, Clone, Copy)]
-pub struct AskSockets {
-    /// Idle for longer without a socket is dead.
-    pub grace: Duration,
+/// What is to be found out beside what the table holds.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// How entries without a socket are told; None: they are not.
+    pub judging: Option<Judging>,
     /// So many dead slots are kept for a deletion.
-    pub keep: u64,
+    pub dead_slots: u64,
 }
 
 /// Reads the whole table, and the sockets before it if they are asked for. A table that changed its shape underneath is read once more.
 ///
 /// # Errors
 /// The kernel did not show the table. What is wrong with the sockets is in [`Survey::dead`].
-pub fn take(own: &OwnAddresses, sockets: Option<AskSockets>) -> Result<Survey, Error> {
+pub fn take(own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
     on_dump_thread(|table| {
-        let mut read = || read(table, own, sockets);
+        let mut read = || read(table, own, ask);
         let mut survey = read()?;
         if survey.dump.interrupted {
             survey = read()?;
-        }
-        if survey.dump.interrupted && survey.summary.judged.take().is_some() {
-            survey.dead = Err("the table changed its shape during two dumps".to_owned());
         }
         survey.summary.set_local_apart(own);
         survey.table = fill(table)?;
@@ -60,39 +55,25 @@ pub fn take(own: &OwnAddresses, sockets: Option<AskSockets>) -> Result<Survey, E
     })
 }
 
-fn read(table: &mut Table, own: &OwnAddresses, sockets: Option<AskSockets>) -> Result<Survey, Error> {
+fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
     let mut summary = Summary::new();
     let mut slots = Vec::new();
-    let connected = sockets.ok_or_else(|| "the policy does not ask for them".to_owned()).and_then(|ask| {
-        let connected = Connected::read().map_err(|error| error.to_string())?;
-        let timeouts = TcpTimeouts::read(Path::new("/proc")).map_err(|error| error.to_string())?;
-        Ok((ask, connected, timeouts))
-    });
-    let mut judge = connected.as_ref().map_err(String::clone).and_then(|(ask, connected, timeouts)| {
-        let judge =
-            Judge::new(connected, own, timeouts.clone(), ask.grace).map_err(|error| error.to_string())?;
-        Ok((ask, judge))
-    });
-    let dump = match &mut judge {
+    let before = ask.judging.as_ref().ok_or(Unjudged::NotAsked);
+    let before = before.and_then(|judging| judging.before_the_table(own));
+    let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
+    let dump = match &mut judgement {
         Err(_) => table.visit(|flow| summary.add(flow))?,
-        Ok((ask, judge)) => table.visit(|flow| {
-            let behind = judge.judge(flow);
+        Ok(judgement) => table.visit(|flow| {
+            let behind = judgement.of(flow);
             summary.add_judged(flow, behind);
-            if behind == Behind::Nothing && (slots.len() as u64) < ask.keep {
+            if behind == Behind::Nothing && (slots.len() as u64) < ask.dead_slots {
                 slots.extend(DeadSlot::of(flow));
             }
         })?,
     };
-    let dead = judge.and_then(|(_, judge)| {
-        judge.in_time().map_err(|error| error.to_string())?;
-        // A timeout raised meanwhile makes a fresh entry look idle.
-        let after = TcpTimeouts::read(Path::new("/proc")).map_err(|error| error.to_string())?;
-        let before = connected.as_ref().map(|(_, _, timeouts)| timeouts);
-        if before.is_ok_and(|before| *before == after) {
-            Ok(slots)
-        } else {
-            Err("the kernel's TCP timeouts were changed while the table was read".to_owned())
-        }
+    let dead = before.as_ref().map_err(Unjudged::clone).and_then(|before| {
+        before.holds([&judgement?], &dump)?;
+        Ok(slots)
     });
     // An empty table is judged, too.
     summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());

@@ -29,6 +29,6 @@ pub use key::{FlowKey, FlowKeys};
 pub use link::{Channel, Error, Link, REASONS};
 pub use pace::Pace;
 pub use state::{ProtocolName, SctpState, State, TcpState};
-pub use stats::{CpuStats, Limits, STAT_NAMES, Unwrapped};
+pub use stats::{CpuStats, Limits, STATS, Stat, Unwrapped};
 pub use summary::Summary;
 pub use table::{Dump, Table};

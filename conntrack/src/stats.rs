@@ -7,22 +7,35 @@ const NFGENMSG: usize = 4;
 const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 const CTA_STATS_GLOBAL_MAX_ENTRIES: u16 = 2;
 
-/// The names of the counters in [`CpuStats::values`], as `enum ctattr_stats_cpu` has them.
-pub const STAT_NAMES: [&str; 10] = [
-    "found",
-    "invalid",
-    "insert",
-    "insert_failed",
-    "drop",
-    "early_drop",
-    "error",
-    "search_restart",
-    "clash_resolve",
-    "chain_too_long",
+/// One of the kernel's counters, under each of the names that it goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// In our metrics: as `enum ctattr_stats_cpu` has it.
+    pub name: &'static str,
+    /// The heading of its column in `/proc/net/stat/nf_conntrack` (`ct_cpu_seq_show`). `clashres` and `chainlength` had other
+    /// headings, and other meanings, before 5.10 and 5.15.
+    pub column: &'static str,
+    /// `CTA_STATS_*`.
+    kind: u16,
+}
+
+/// Every counter, in the order of [`CpuStats::values`].
+pub const STATS: [Stat; 10] = [
+    stat("found", "found", 2),
+    stat("invalid", "invalid", 4),
+    stat("insert", "insert", 8),
+    stat("insert_failed", "insert_failed", 9),
+    stat("drop", "drop", 10),
+    stat("early_drop", "early_drop", 11),
+    stat("error", "icmp_error", 12),
+    stat("search_restart", "search_restart", 13),
+    stat("clash_resolve", "clashres", 14),
+    stat("chain_too_long", "chainlength", 15),
 ];
 
-/// `CTA_STATS_*` of each name.
-const STAT_KINDS: [u16; 10] = [2, 4, 8, 9, 10, 11, 12, 13, 14, 15];
+const fn stat(name: &'static str, column: &'static str, kind: u16) -> Stat {
+    Stat { name, column, kind }
+}
 
 /// How full the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +51,8 @@ pub struct Limits {
 pub struct CpuStats {
     /// The CPU's number.
     pub cpu: u16,
-    /// In the order of [`STAT_NAMES`]. They wrap at 2³².
-    pub values: [u32; STAT_NAMES.len()],
+    /// In the order of [`STATS`]. They wrap at 2³².
+    pub values: [u32; STATS.len()],
 }
 
 fn attributes(payload: &[u8]) -> Result<(&[u8; NFGENMSG], Attributes<'_>), Malformed> {
@@ -63,10 +76,10 @@ pub(crate) fn limits(payload: &[u8]) -> Result<Limits, Malformed> {
 
 pub(crate) fn cpu(payload: &[u8]) -> Result<CpuStats, Malformed> {
     let (header, attributes) = attributes(payload)?;
-    let mut values = [0; STAT_NAMES.len()];
+    let mut values = [0; STATS.len()];
     for attribute in attributes {
         let attribute = attribute?;
-        if let Some(place) = STAT_KINDS.iter().position(|kind| *kind == attribute.kind) {
+        if let Some(place) = STATS.iter().position(|stat| stat.kind == attribute.kind) {
             values[place] = attribute.be32()?;
         }
     }
@@ -77,8 +90,8 @@ pub(crate) fn cpu(payload: &[u8]) -> Result<CpuStats, Malformed> {
 /// The sums over all CPUs as u64, which do not go back when a CPU's u32 wraps.
 #[derive(Debug, Default)]
 pub struct Unwrapped {
-    last: BTreeMap<u16, [u32; STAT_NAMES.len()]>,
-    totals: [u64; STAT_NAMES.len()],
+    last: BTreeMap<u16, [u32; STATS.len()]>,
+    totals: [u64; STATS.len()],
 }
 
 impl Unwrapped {
@@ -87,10 +100,10 @@ impl Unwrapped {
         Unwrapped::default()
     }
 
-    /// Takes in a reading and returns the totals in the order of [`STAT_NAMES`].
+    /// Takes in a reading and returns the totals in the order of [`STATS`].
     ///
     /// A step of less than 2³¹ modulo 2³² is an increase, wrapped or not; a larger one is a counter that began anew.
-    pub fn fold(&mut self, cpus: &[CpuStats]) -> [u64; STAT_NAMES.len()] {
+    pub fn fold(&mut self, cpus: &[CpuStats]) -> [u64; STATS.len()] {
         for stats in cpus {
             let last = self.last.entry(stats.cpu).or_default();
             for ((value, last), total) in stats.values.iter().zip(last.iter_mut()).zip(&mut self.totals) {
@@ -109,7 +122,7 @@ mod tests {
     use crate::netlink::Requests;
 
     fn reading(cpu: u16, drop: u32) -> CpuStats {
-        let mut values = [0; STAT_NAMES.len()];
+        let mut values = [0; STATS.len()];
         values[4] = drop;
         CpuStats { cpu, values }
     }
@@ -131,7 +144,7 @@ mod tests {
     fn every_cut_of_an_answer_is_an_error_or_less() {
         let mut requests = Requests::new();
         requests.raw(&[0, 0, 0, 3]);
-        for kind in STAT_KINDS {
+        for Stat { kind, .. } in STATS {
             requests.attribute(kind, &u32::from(kind).to_be_bytes());
         }
         let whole = cpu(requests.bytes()).unwrap();

@@ -26,7 +26,7 @@ pub struct Table {
 }
 
 /// What one dump was like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dump {
     /// Entries visited.
     pub entries: u64,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use conntrack::own::OwnAddresses;
+use conntrack::socketless::{Before, Judging, Unjudged};
 use conntrack::summary::Judged;
 use conntrack::{Dump, Error, Pace, REASONS, Summary, Table};
 
@@ -12,7 +13,6 @@ use crate::flows::{Flows, Seen};
 use crate::hold::Held;
 use crate::listing::{Choice, Listing};
 use crate::snapshot::Snapshot;
-use crate::sockets::{Before, Judging, Unjudged};
 
 /// What went wrong with dumps since the program began; written by the thread, read by scrapes.
 #[derive(Debug, Default)]
@@ -112,10 +112,10 @@ impl Dumper {
     /// The sockets first: the other way round, every connection that closes meanwhile looks dead.
     fn visit(&mut self, own: &Result<OwnAddresses, String>) -> Result<(Visit, Dump), Error> {
         let began = Instant::now();
-        let before = match &self.judging {
-            Some(judging) => judging.before_the_table(own),
-            None => Err(Unjudged::Off),
-        };
+        let before = self.judging.as_ref().ok_or(Unjudged::NotAsked).and_then(|judging| {
+            let own = own.as_ref().map_err(|error| Unjudged::Addresses(error.clone()))?;
+            judging.before_the_table(own)
+        });
         let sockets_took = began.elapsed();
         let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
 
@@ -125,7 +125,11 @@ impl Dumper {
             Ok(judgement) => table.visit(|flow| summary.add_judged(flow, judgement.of(flow)))?,
             Err(_) => table.visit(|flow| summary.add(flow))?,
         };
-        let sockets = judgement.and_then(|judgement| judgement.found(&summary, &dump));
+        let sockets = before.as_ref().map_err(Unjudged::clone).and_then(|before| {
+            before.holds([&judgement?], &dump)?;
+            // An empty table was judged too.
+            Ok(summary.judged.unwrap_or_default())
+        });
         summary.judged = sockets.as_ref().ok().copied();
         self.note(&dump);
         Ok((Visit { summary, sockets, sockets_took }, dump))
@@ -187,7 +191,7 @@ mod tests {
         let result = uninterrupted(|| {
             let interrupted = interruptions[visits];
             visits += 1;
-            Ok((visits, Dump { entries: 0, malformed: None, interrupted, elapsed: Duration::ZERO }))
+            Ok((visits, Dump { interrupted, ..Dump::default() }))
         });
         assert_eq!(result.unwrap().0, visits, "the last one is used");
         visits
@@ -214,7 +218,7 @@ mod tests {
             malformed_told: false,
         };
         let odd = Some((3, conntrack::netlink::Malformed("a tuple cut short")));
-        dumper.note(&Dump { entries: 9, malformed: odd, interrupted: true, elapsed: Duration::ZERO });
+        dumper.note(&Dump { entries: 9, malformed: odd, interrupted: true, ..Dump::default() });
         let counted: Vec<_> = REASONS
             .iter()
             .zip(mishaps.errors())

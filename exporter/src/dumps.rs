@@ -11,7 +11,7 @@ use crate::dumper::{Dumper, Mishaps};
 use crate::hold::Held;
 use crate::listing::Choice;
 use crate::snapshot::Snapshot;
-use crate::sockets::Judging;
+use conntrack::socketless::Judging;
 
 /// A dump that came too late for its scrape may serve a later one so long: more than most scrape intervals.
 const LEFTOVER: Duration = Duration::from_secs(120);

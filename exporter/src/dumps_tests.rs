@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::flows::{Flows, Seen};
-use crate::sockets::Unjudged;
+use conntrack::socketless::Unjudged;
 
 fn snapshot() -> Snapshot {
     let flows = Flows::of(&Summary::new(), &mut Seen::default());
@@ -17,7 +17,7 @@ fn snapshot() -> Snapshot {
     Snapshot {
         flows,
         sources: Err("none".into()),
-        sockets: Err(Unjudged::Off),
+        sockets: Err(Unjudged::NotAsked),
         ended,
         ended_at,
         dump_took: took,

@@ -19,8 +19,8 @@ use crate::listing::Choice;
 use crate::prefixes::Lengths;
 use crate::scrape::Scrape;
 use crate::snapshot::Snapshot;
-use crate::sockets::Judging;
 use crate::told::Told;
+use conntrack::socketless::Judging;
 use web::process;
 
 /// Everything that lives from scrape to scrape.
@@ -43,11 +43,11 @@ impl Exporter {
         let lengths = Lengths { ipv4: sources.prefix_ipv4, ipv6: sources.prefix_ipv6 };
         let choice = Choice { top: sources.top as usize, min_entries: sources.min_entries, lengths };
         let mishaps = Arc::new(Mishaps::default());
-        let judging = flags
-            .collectors
-            .0
-            .has(Collector::Sockets)
-            .then(|| Judging { grace: flags.grace, procfs: flags.procfs.clone() });
+        let judging = flags.collectors.0.has(Collector::Sockets).then(|| Judging {
+            grace: flags.grace,
+            setting: "--collector.sockets.grace",
+            procfs: flags.procfs.clone(),
+        });
         let held = Held::new(sources.hold, choice.top);
         Ok(Exporter {
             enabled: flags.collectors.0,

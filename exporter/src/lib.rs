@@ -23,7 +23,6 @@ mod rank;
 mod sample;
 mod scrape;
 mod snapshot;
-mod sockets;
 mod stat;
 mod sysctl;
 mod told;

@@ -6,7 +6,7 @@ use conntrack::summary::Judged;
 
 use crate::flows::Flows;
 use crate::listing::Listing;
-use crate::sockets::Unjudged;
+use conntrack::socketless::Unjudged;
 
 /// The result of one dump. The summary it was made from is gone: nothing here grows with the table.
 #[derive(Debug)]

@@ -4,25 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use conntrack::{CpuStats, STAT_NAMES, Table, Unwrapped};
+use conntrack::{CpuStats, STATS, Table, Unwrapped};
 
-/// What procfs calls the counters of [`STAT_NAMES`] (`ct_cpu_seq_show`). `clashres` and `chainlength` had other names, and
-/// other meanings, before 5.10 and 5.15: a column that is not there is not shown.
-const COLUMNS: [&str; STAT_NAMES.len()] = [
-    "found",
-    "invalid",
-    "insert",
-    "insert_failed",
-    "drop",
-    "early_drop",
-    "icmp_error",
-    "search_restart",
-    "clashres",
-    "chainlength",
-];
-
-/// The sums over all CPUs, in the order of [`STAT_NAMES`]; None: this kernel does not say.
-pub(crate) type Totals = [Option<u64>; STAT_NAMES.len()];
+/// The sums over all CPUs, in the order of [`STATS`]; None: this kernel does not say.
+pub(crate) type Totals = [Option<u64>; STATS.len()];
 
 /// Reads the counters and unwraps them.
 #[derive(Debug)]
@@ -52,7 +37,7 @@ impl Stat {
     /// Reads them all.
     pub(crate) fn read(&mut self) -> Result<Totals, Unknown> {
         let (cpus, known) = match self.ask() {
-            Ok(cpus) => (cpus, [true; STAT_NAMES.len()]),
+            Ok(cpus) => (cpus, [true; STATS.len()]),
             Err(netlink) => {
                 self.table = None;
                 let read = fs::read_to_string(&self.procfs).and_then(|text| parse(&text));
@@ -73,15 +58,16 @@ impl Stat {
 }
 
 /// Reads the table of procfs: a heading, then a line of hexadecimal numbers for each CPU.
-fn parse(text: &str) -> io::Result<(Vec<CpuStats>, [bool; STAT_NAMES.len()])> {
+fn parse(text: &str) -> io::Result<(Vec<CpuStats>, [bool; STATS.len()])> {
     let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut lines = text.lines();
     let heading: Vec<_> = lines.next().ok_or_else(|| odd("an empty file"))?.split_whitespace().collect();
-    let places = COLUMNS.map(|column| heading.iter().position(|name| *name == column));
+    // A column that is not there is not shown: its name, and its meaning, was another once.
+    let places = STATS.map(|stat| heading.iter().position(|name| *name == stat.column));
     let mut cpus = Vec::new();
     for (cpu, line) in (0..).zip(lines) {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let mut values = [0; STAT_NAMES.len()];
+        let mut values = [0; STATS.len()];
         for (value, place) in values.iter_mut().zip(places) {
             let Some(place) = place else { continue };
             let field = fields.get(place).ok_or_else(|| odd("a line shorter than its heading"))?;
@@ -113,7 +99,7 @@ entries  clashres found new invalid ignore delete chainlength insert insert_fail
     #[test]
     fn procfs_is_read_by_the_names_of_its_columns() {
         let (cpus, known) = parse(RECENT).unwrap();
-        assert_eq!(known, [true; STAT_NAMES.len()]);
+        assert_eq!(known, [true; STATS.len()]);
         assert_eq!(cpus[0].values, [2, 4, 0x10, 0x20, 0xffff_fffe, 0x80, 0x100, 0x200, 1, 8]);
         assert_eq!((cpus.len(), cpus[1].cpu, cpus[1].values[4]), (2, 1, 5));
         let older = RECENT.replacen("clashres", "searched", 1).replacen("chainlength", "delete_list", 1);

@@ -308,7 +308,7 @@ fn counts_and_counters_are_the_kernels() -> Result<()> {
         ("clash_resolve", "clashres"),
         ("chain_too_long", "chainlength"),
     ] {
-        let place = conntrack::STAT_NAMES.iter().position(|known| *known == name).unwrap();
+        let place = conntrack::STATS.iter().position(|known| known.name == name).unwrap();
         assert_eq!(sums[place], proc[column], "{name}: {proc:?}");
     }
     assert!(proc["invalid"] >= 1, "{proc:?}");

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use conntrack::STAT_NAMES;
+use conntrack::{STATS, Stat};
 
 use super::families::Families;
 use crate::cheap::Readings;
 use crate::stat::Totals;
 use crate::sysctl::{Size, Timeout};
 
-/// What each counter of [`STAT_NAMES`] counts, as `nf_conntrack_core.c` does.
-const STAT_HELP: [&str; STAT_NAMES.len()] = [
+/// What each counter of [`STATS`] counts, as `nf_conntrack_core.c` does.
+const STAT_HELP: [&str; STATS.len()] = [
     "Clashes found while NAT looked for a free tuple; not look-ups, despite the kernel's name for it.",
     "Packets that belong to no entry and may not make one.",
     "Entries inserted by ctnetlink; not new connections, which the kernel does not count.",
@@ -69,7 +69,7 @@ fn encode_size(size: &Size, families: &mut Families<'_>) -> fmt::Result {
 }
 
 fn encode_totals(totals: &Totals, families: &mut Families<'_>) -> fmt::Result {
-    for ((name, help), total) in STAT_NAMES.iter().zip(STAT_HELP).zip(totals) {
+    for ((Stat { name, .. }, help), total) in STATS.iter().zip(STAT_HELP).zip(totals) {
         if let Some(total) = total {
             families.counter(&format!("nf_conntrack_stat_{name}"), help, *total)?;
         }
