@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run run-stack demo compare test test-libipset lint fmt deny clean
+.PHONY: help build run run-stack demo compare test soak-socketless test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -12,7 +12,7 @@ COMPILER := gcc libc6-dev
 CARGO := cargo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## both programs, as released, in target/release
 	@packaging/need.sh $(COMPILER)
@@ -43,6 +43,10 @@ test: ## all tests, on the real kernel in namespaces (root)
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
 	@packaging/need.sh $(COMPILER) $(TOOLS)
 	$(CARGO) test --quiet --locked -p tests --test neighbour -- --nocapture
+
+soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test socketless -- --ignored --exact --nocapture programs::soak
 
 test-libipset: ## the firewall's tests with the ipset crate as backend
 	@packaging/need.sh $(TOOLS) libipset-dev libclang1-14 libclang-common-14-dev

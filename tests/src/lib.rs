@@ -11,6 +11,7 @@ pub mod attack;
 pub mod exposition;
 pub mod failure;
 pub mod flood;
+pub mod guard;
 pub mod honest;
 pub mod http;
 pub mod listing;

@@ -9,6 +9,7 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, kill},
+    time::{clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
 use tempfile::TempDir;
@@ -67,6 +68,47 @@ impl Process {
         self.child.id()
     }
 
+    /// Its time on CPUs so far, the kernel's work for it included, in nanoseconds' resolution. What its children used is not in it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let read = || clock_gettime(clock_getcpuclockid(self.pid())?);
+        read().map(Duration::from).tried(|| format!("the CPU time of {}", self.name))
+    }
+
+    /// The time on CPUs of those children that have ended, in ticks of 10 ms: fields 16 and 17 of proc_pid_stat(5).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn children_cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).tried(|| self.name.clone())?;
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 = after_name
+            .split_whitespace()
+            .skip(13)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum();
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
+    /// The most memory it has had resident, in bytes: `VmHWM` of proc_pid_status(5).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).tried(|| self.name.clone())?;
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| Failure::answer("VmHWM", &status))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     /// Everything it has written so far, both streams in the order written.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
@@ -119,8 +161,7 @@ impl Process {
             return Ok(());
         }
         // Not reaped yet, so the id still belongs to our child.
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal)
-            .tried(|| format!("{signal} to {}", self.name))
+        kill(self.pid(), signal).tried(|| format!("{signal} to {}", self.name))
     }
 
     /// SIGTERM, then SIGKILL after five seconds; returns how it ended.

@@ -121,7 +121,7 @@ fn what_has_a_socket_is_never_buried_whatever_was_judged() -> Result<()> {
 }
 
 /// Clients behind the address of their router, in both families.
-fn behind(router: &Namespace, names: [&str; 2]) -> Result<[Namespace; 2]> {
+pub(crate) fn behind(router: &Namespace, names: [&str; 2]) -> Result<[Namespace; 2]> {
     router.sysctl("net/ipv4/ip_forward", "1")?;
     router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
     router.nft(

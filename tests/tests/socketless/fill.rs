@@ -14,7 +14,7 @@ use tests::{
 
 use crate::Verdicts;
 
-const SLOTS: usize = 150;
+const SLOTS: usize = 1000;
 
 /// What a program makes of the verdicts.
 fn summary(namespace: &Namespace) -> Summary {

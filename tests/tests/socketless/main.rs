@@ -2,9 +2,13 @@
 
 mod alive;
 mod bury;
+mod churn;
 mod cost;
 mod fill;
+mod kinds;
 mod many;
+mod programs;
+mod shared;
 mod timeouts;
 
 use std::{

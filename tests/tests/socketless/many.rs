@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    env,
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::{self, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,54 +30,78 @@ use tests::{
 
 use crate::{PATIENCE, Verdicts, listener};
 
-/// What other tests in this process may have open.
-const OTHERS: u64 = 5_000;
-/// For how many sockets there must be descriptors; with more, there are up to 50,000.
-const AT_LEAST: usize = 20_000;
+/// Each has two sockets on the loopback: 50,000 of them.
+const CONNECTIONS: usize = 25_000;
+/// What a process has open beside its connections.
+const OTHERS: usize = 100;
+const HOW_MANY: &str = "CONNECTIONS_OF_THIS_CHILD";
 
-/// How many connections this process may hold, its limit raised as far as it goes.
-fn room() -> usize {
-    let wanted = 25_000 + OTHERS;
-    let raised = Rlimit { current: Some(wanted), maximum: Some(wanted) };
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_err() {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+/// A process that holds connections to port 80 until it is told to end, or until we end.
+struct Child(process::Child);
+
+impl Child {
+    fn start(namespace: &Namespace, count: usize) -> Self {
+        let own = env::current_exe().unwrap();
+        let start = || {
+            Command::new(own)
+                .args(["--ignored", "--exact", "--nocapture", "many::child_that_connects"])
+                .env(HOW_MANY, count.to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+        };
+        Self(namespace.run(start).unwrap())
     }
-    let now = getrlimit(Resource::Nofile).current.map_or(wanted, |now| now.min(wanted));
-    now.saturating_sub(OTHERS) as usize
 }
 
-/// A namespace with so many loopback connections: two sockets each, and one descriptor, for nobody accepts them.
-fn connected(count: usize) -> Result<(Namespace, TcpListener, Vec<TcpStream>)> {
-    let namespace = Namespace::new("many")?;
-    namespace.sysctl("net/core/somaxconn", "65535")?;
-    namespace.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
-    let listener = listener(&namespace, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80));
-    rustix::net::listen(&listener, 65_535).unwrap();
-    namespace.track_connections()?;
-    let streams = namespace.run(|| {
-        let to = |number: usize| SocketAddr::new([127, 0, 0, 1 + (number % 4) as u8].into(), 80);
-        (0..count).map(|number| TcpStream::connect(to(number)).unwrap()).collect()
-    });
-    Ok((namespace, listener, streams))
+impl Drop for Child {
+    fn drop(&mut self) {
+        // The end of its input is its sign.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Run by [`a_table_of_50_000_sockets_is_read_whole`], for no process may have so many files open.
+#[test]
+#[ignore = "the child of another test"]
+fn child_that_connects() {
+    let count: usize = env::var(HOW_MANY).expect("started by another test").parse().unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let to = |number: usize| SocketAddr::new([127, 0, 0, 1 + (number % 4) as u8].into(), 80);
+    let _held: Vec<_> = (0..count).map(|number| TcpStream::connect(to(number)).unwrap()).collect();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// How many connections a child may hold.
+fn room() -> usize {
+    let limit = getrlimit(Resource::Nofile).maximum.map_or(CONNECTIONS, |limit| limit as usize);
+    limit.saturating_sub(OTHERS).clamp(1000, CONNECTIONS)
 }
 
 #[test]
-fn a_table_of_many_sockets_is_read_whole() -> Result<()> {
-    let count = room();
-    assert!(2 * count >= AT_LEAST, "this test needs a limit of {} open files", AT_LEAST as u64 / 2 + OTHERS);
-    let (namespace, _listener, streams) = connected(count)?;
-    // The last ACK of each may still be on its way through the backlog.
-    wait_until("every connection to be established at both ends", PATIENCE, || {
+fn a_table_of_50_000_sockets_is_read_whole() -> Result<()> {
+    let namespace = Namespace::new("many")?;
+    namespace.sysctl("net/core/somaxconn", "65535")?;
+    namespace.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    // Nobody accepts them, so a connection costs its process one descriptor.
+    let listener = listener(&namespace, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 80));
+    rustix::net::listen(&listener, 65_535).unwrap();
+    namespace.track_connections()?;
+    let starts = (0..CONNECTIONS).step_by(room());
+    let children: Vec<_> =
+        starts.map(|start| Child::start(&namespace, room().min(CONNECTIONS - start))).collect();
+    wait_until("every connection to be established at both ends", Duration::from_secs(60), || {
         let sockets = namespace.run(|| Connected::read().unwrap());
-        if sockets.len() == 2 * count { Ok(()) } else { Err(format!("{} of {}", sockets.len(), 2 * count)) }
+        if sockets.len() == 2 * CONNECTIONS { Ok(()) } else { Err(format!("{} sockets", sockets.len())) }
     })?;
     wait_until("every entry to be judged by its socket", PATIENCE, || {
         let found = Verdicts::of(&namespace).at(80);
         assert_eq!(found.get("nothing"), None, "{found:?}");
-        if found == [("socket", count)].into() { Ok(()) } else { Err(format!("{found:?}")) }
+        if found == [("socket", CONNECTIONS)].into() { Ok(()) } else { Err(format!("{found:?}")) }
     })?;
-    drop(streams);
+    drop(children);
     Ok(())
 }
 

@@ -1,0 +1,74 @@
+//! An actioner at work, with files of its own.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    Failure, Result,
+    failure::Tried,
+    netns::Namespace,
+    programs::{Program, Running},
+};
+
+/// A running `conntrack-actioner`. Dropping it ends it; its files go with it.
+#[derive(Debug)]
+pub struct Guard {
+    /// The program.
+    pub running: Running,
+    home: TempDir,
+}
+
+impl Guard {
+    /// Starts one with this policy, and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start(namespace: &Namespace, policy: &str) -> Result<Self> {
+        let home = tempfile::tempdir().tried(|| "a directory for an actioner")?;
+        let path = |name: &str| home.path().join(name).display().to_string();
+        fs::write(path("policy.yaml"), policy).tried(|| "the actioner's policy")?;
+        let [file, storage, socket] = [path("policy.yaml"), path("storage"), path("admin.sock")];
+        let flags = ["--policy.file", &file, "--storage.path", &storage, "--admin.socket", &socket];
+        let running = Program::Actioner.start(namespace, Program::Actioner.default_address(), &flags)?;
+        Ok(Self { running, home })
+    }
+
+    /// The value of a sample, named with its labels and without the prefix `conntrack_actioner_`. Asked for over the
+    /// unix socket, so that the question leaves no entry in the table.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such sample.
+    pub fn metric(&self, sample: &str) -> Result<f64> {
+        let server = crate::http::Server::Unix(self.home.path().join("admin.sock"));
+        let text = crate::http::get(&server, "/metrics", &[])?.text();
+        let value = |line: &str| {
+            line.strip_prefix("conntrack_actioner_")?.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok()
+        };
+        text.lines().find_map(value).ok_or_else(|| Failure::answer(sample, &text))
+    }
+
+    /// Dumps taken for decisions so far.
+    ///
+    /// # Errors
+    /// As [`Self::metric`].
+    pub fn dumps(&self) -> Result<f64> {
+        self.metric("action_duration_seconds_count{action=\"survey\"}")
+    }
+
+    /// What it has written down so far, a decision a line.
+    ///
+    /// # Errors
+    /// When a line is no JSON.
+    pub fn audit(&self) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(self.audit_path()).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).map_err(|error| Failure::answer("the audit log", &error)))
+            .collect()
+    }
+
+    fn audit_path(&self) -> PathBuf {
+        self.home.path().join("storage/audit.jsonl")
+    }
+}
