@@ -41,6 +41,14 @@ pub struct Run {
     #[arg(long = "storage.path", value_name = "DIR", default_value = "/var/lib/conntrack-guard")]
     pub storage: PathBuf,
 
+    /// Set the audit log aside (audit.jsonl.1, .2, …) when it would grow beyond this; 0 leaves that to logrotate
+    #[arg(long = "audit.max-size", value_name = "SIZE", default_value = "64MiB")]
+    pub audit_max_size: bytesize::ByteSize,
+
+    /// So many audit logs that were set aside are kept
+    #[arg(long = "audit.keep", value_name = "FILES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub audit_keep: u32,
+
     /// Unix socket that takes the same webhook: it answers even when the table is full
     #[arg(long = "admin.socket", value_name = "PATH", default_value = "/run/conntrack-guard/actioner.sock")]
     pub admin_socket: PathBuf,

@@ -149,8 +149,8 @@ impl Effects {
         let outcome = enforce::enforce(&plans, self.wall.as_mut(), survey.as_ref(), &policy.limits, now);
         self.take_in(&mut cases, &outcome);
         let context = Context {
-            table_id: &host.table_id,
-            policy: &policy.hash,
+            host: &host,
+            policy: &policy,
             budget,
             now,
             table_after: outcome
@@ -158,6 +158,7 @@ impl Effects {
                 .then(|| self.gauge.as_ref()?.read().ok())
                 .flatten()
                 .map(|fill| fill.entries),
+            live_sockets: None,
         };
         self.write_down(&cases, &outcome, context);
         self.show_bans(now);
@@ -305,12 +306,9 @@ impl Effects {
                 }
             }
             report::log(alert, plan, outcome);
-            if let Err(error) = self.audit.record(alert, plan, outcome, context) {
-                self.metrics.audit_failed();
-                let path = self.audit.path().display();
-                tracing::error!(%path, %error, "an audit line is lost; the decision stands");
-            }
+            self.audit.record(alert, plan, outcome, context);
         }
+        self.audit.settle();
     }
 
     /// Whether the watch says something else of this source than it said at its last dump, or something was done.

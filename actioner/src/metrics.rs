@@ -258,9 +258,14 @@ impl Metrics {
         self.sockets.inc_by(sockets);
     }
 
-    /// An audit line was lost.
-    pub fn audit_failed(&self) {
-        self.audit_errors.inc();
+    /// Audit lines were lost.
+    pub fn audit_lost(&self, lines: u64) {
+        self.audit_errors.inc_by(lines);
+    }
+
+    /// How many audit lines were lost.
+    pub fn audit_lost_so_far(&self) -> u64 {
+        self.audit_errors.get()
     }
 
     /// Bans ended by themselves.

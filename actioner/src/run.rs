@@ -1,6 +1,6 @@
 //! Start, serve, stop.
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Reopen, Rotation};
 use crate::cli::Run;
 use crate::effects::{Effects, adopt};
 use crate::firewall::{self, Firewall};
@@ -56,6 +56,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     let host = Host::read()?;
     let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
     let effects = effects(flags, policy, metrics.clone())?;
+    let reopen = effects.audit.reopener();
     let (orders, queue) = mpsc::sync_channel(QUEUE);
     let routes = Rc::new(Routes {
         orders: orders.clone(),
@@ -73,7 +74,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     for address in server.addresses() {
         tracing::info!(%address, socket = %flags.admin_socket.display(), "listening");
     }
-    let shutdown = signals.until_stopped(Rc::clone(&routes));
+    let shutdown = signals.until_stopped(Rc::clone(&routes), reopen);
     server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
     // The effects thread ends what is queued, bans included, before the process does.
     let _ = orders.send(Order::Stop);
@@ -84,7 +85,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     Ok(())
 }
 
-/// SIGTERM and SIGINT end it; SIGHUP reads the policy again.
+/// SIGTERM and SIGINT end it; SIGHUP reads the policy again and opens the audit log again.
 struct Signals<S> {
     hangup: Signal,
     stop: S,
@@ -99,12 +100,12 @@ impl Signals<()> {
 }
 
 impl<S: Future<Output = ()>> Signals<S> {
-    async fn until_stopped(mut self, routes: Rc<Routes>) {
+    async fn until_stopped(mut self, routes: Rc<Routes>, audit: Reopen) {
         let mut stop = std::pin::pin!(self.stop);
         loop {
             tokio::select! {
                 () = &mut stop => return,
-                Some(()) = self.hangup.recv() => {}
+                Some(()) = self.hangup.recv() => audit.reopen(),
             }
             // A reload waits for the dump that is under way; a stop does not wait for the reload.
             tokio::select! {
@@ -117,7 +118,8 @@ impl<S: Future<Output = ()>> Signals<S> {
 
 fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, String> {
     let now = Now::read();
-    let audit = Audit::open(&flags.storage, now).map_err(|error| {
+    let rotation = Rotation { max_size: flags.audit_max_size.as_u64(), keep: flags.audit_keep };
+    let audit = Audit::open(&flags.storage, now, rotation, metrics.clone()).map_err(|error| {
         format!("cannot open the audit log: {error} (choose another directory with --storage.path)")
     })?;
     may_read_table()?;

@@ -1,37 +1,26 @@
-//! `audit.jsonl`: one line a decision, enough to decide it again.
+//! The line of a decision.
 
+use super::SCHEMA;
 use crate::alert::Alert;
 use crate::enforce::{Banned, Burial, Outcome};
 use crate::evidence::{Evidence, TableFill};
+use crate::guard::{ban_prefix, may_be_banned};
+use crate::host::Host;
 use crate::now::Now;
 use crate::plan::{Decision, Plan, Verdict};
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use ipnet::IpNet;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
-
-/// The format's number: raised when a field changes its meaning.
-const SCHEMA: u32 = 1;
-
-/// The audit log, open for appending.
-#[derive(Debug)]
-pub struct Audit {
-    path: PathBuf,
-    file: File,
-    decisions: u64,
-    run: String,
-    /// A write failed half way: the next line must not continue what it left.
-    torn: bool,
-}
 
 /// One line.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     schema: u32,
     time: String,
+    event: &'static str,
     id: String,
     table_id: &'a str,
     policy: &'a str,
@@ -44,9 +33,16 @@ struct Line<'a> {
     fingerprint: &'a str,
     labels: &'a BTreeMap<String, String>,
     source: Option<String>,
+    /// What a ban would be of: the source, or the rule's prefix around it.
+    net: Option<IpNet>,
     evidence: Option<&'a Evidence>,
     table: Option<&'a TableFill>,
     budget: Budget,
+    /// What of this host spares `net`, whatever the policy says; null: nothing. Absent where nobody is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spared: Option<Option<Spared>>,
+    /// Established sockets of this host with `net` at the decision; null: not counted.
+    live_sockets: Option<u64>,
     verdict: &'static str,
     reason: Option<&'static str>,
     why: Option<String>,
@@ -57,6 +53,13 @@ struct Line<'a> {
 struct Budget {
     minute: f64,
     hour: f64,
+}
+
+/// A refusal by what is true of this host.
+#[derive(Debug, Serialize)]
+struct Spared {
+    reason: &'static str,
+    why: String,
 }
 
 /// What became of it in the kernel.
@@ -77,72 +80,21 @@ struct Result_<'a> {
 /// What all lines of one batch share.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// Whose table.
-    pub table_id: &'a str,
-    /// [`crate::policy::Policy::hash`].
-    pub policy: &'a str,
+    /// Who this host was.
+    pub host: &'a Host,
+    /// The policy that decided.
+    pub policy: &'a Policy,
     /// Bans left in the budget before the batch: this minute, this hour.
     pub budget: [f64; 2],
     /// When it was decided.
     pub now: Now,
     /// Entries after the batch.
     pub table_after: Option<u64>,
+    /// Established sockets by who holds them, of those that were counted.
+    pub live_sockets: Option<&'a HashMap<IpNet, u64>>,
 }
 
-impl Audit {
-    /// Opens, or makes, `audit.jsonl` in the storage directory, which is made too (0750).
-    ///
-    /// # Errors
-    /// What the file system says; the text names the path.
-    pub fn open(storage: &Path, now: Now) -> io::Result<Audit> {
-        let path = storage.join("audit.jsonl");
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(storage).map_err(named)?;
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path).map_err(named)?;
-        let torn = ends_torn(&path).map_err(named)?;
-        Ok(Audit { path, file, decisions: 0, run: format!("{:x}", now.boot.as_micros()), torn })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Appends a line for each verdict of a plan, in one write.
-    ///
-    /// # Errors
-    /// What the file system says. The decision stands all the same.
-    pub fn record(
-        &mut self,
-        alert: &Alert,
-        plan: &Plan,
-        outcome: &Outcome,
-        context: Context<'_>,
-    ) -> io::Result<()> {
-        let mut lines = if self.torn { vec![b'\n'] } else { Vec::new() };
-        for verdict in &plan.verdicts {
-            self.decisions += 1;
-            let id = format!("{}-{}", self.run, self.decisions);
-            let line = line(id, alert, plan, verdict, outcome, context);
-            serde_json::to_writer(&mut lines, &line)?;
-            lines.push(b'\n');
-        }
-        let written = self.file.write_all(&lines);
-        self.torn = written.is_err();
-        written
-    }
-}
-
-/// Whether the last line lacks its end: the host lost power, or the disk was full.
-fn ends_torn(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
-    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, last)?;
-    Ok(byte != *b"\n")
-}
-
-fn line<'a>(
+pub(super) fn line<'a>(
     id: String,
     alert: &'a Alert,
     plan: &'a Plan,
@@ -154,12 +106,14 @@ fn line<'a>(
         Decision::Refused(refusal) => (Some(refusal.reason()), Some(refusal.to_string())),
         _ => (None, None),
     };
+    let net = net(plan, verdict, context.policy);
     Line {
         schema: SCHEMA,
         time: rfc3339(context.now.wall),
+        event: "decision",
         id,
-        table_id: context.table_id,
-        policy: context.policy,
+        table_id: &context.host.table_id,
+        policy: &context.policy.hash,
         rule: plan.rule.as_deref(),
         enforce: plan.enforce,
         origin: alert.origin.as_str(),
@@ -169,13 +123,34 @@ fn line<'a>(
         fingerprint: &alert.fingerprint,
         labels: &alert.labels,
         source: verdict.source.map(|source| source.to_string()),
+        net,
         evidence: verdict.evidence.as_ref(),
         table: plan.table.as_ref(),
         budget: Budget { minute: rounded(context.budget[0]), hour: rounded(context.budget[1]) },
+        spared: net.map(|net| spared(net, context)),
+        live_sockets: net.and_then(|net| context.live_sockets?.get(&net).copied()),
         verdict: verdict.decision.word(),
         reason,
         why,
         result: result(plan, &verdict.decision, outcome, context),
+    }
+}
+
+/// What a ban of this source would be of, under the rule that decided.
+fn net(plan: &Plan, verdict: &Verdict, policy: &Policy) -> Option<IpNet> {
+    let source = verdict.source?;
+    let rule = policy.rules.iter().find(|rule| plan.rule.as_ref() == Some(&rule.name));
+    let around =
+        |action: &crate::policy::BanAction| ban_prefix(source, action.ipv4_prefix, action.ipv6_prefix);
+    let ban = rule.and_then(|rule| rule.ban.as_ref());
+    Some(verdict.decision.net().unwrap_or_else(|| ban.map_or_else(|| source.into(), around)))
+}
+
+/// The facts of the host come before what the policy lists, so a refusal by the policy means that no fact stood against it.
+fn spared(net: IpNet, context: Context<'_>) -> Option<Spared> {
+    match may_be_banned(net, context.host, context.policy) {
+        Ok(()) | Err(Refusal::NeverBan { .. } | Refusal::PrefixTooWide { .. }) => None,
+        Err(fact) => Some(Spared { reason: fact.reason(), why: fact.to_string() }),
     }
 }
 
@@ -256,51 +231,7 @@ fn rounded(tokens: f64) -> f64 {
     (tokens * 100.0).round() / 100.0
 }
 
-/// A moment as people read it, UTC.
+/// A moment as people read it, UTC, always with three decimals so that texts sort as moments do.
 pub fn rfc3339(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time).map_or_else(
-        |_| "unknown".to_owned(),
-        |time| time.round(jiff::Unit::Millisecond).unwrap_or(time).to_string(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alert::Origin;
-    use crate::refusal::Refusal;
-
-    #[test]
-    fn a_torn_line_costs_itself_and_no_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let now = Now::read();
-        let alert = Alert {
-            labels: [("alertname".to_owned(), "A\n\"".to_owned())].into(),
-            annotations: BTreeMap::new(),
-            fingerprint: String::new(),
-            starts_at: String::new(),
-            firing: true,
-            origin: Origin::Webhook,
-            receiver: "r".into(),
-            group_key: "k".into(),
-        };
-        let record = || {
-            let mut audit = Audit::open(directory.path(), now).unwrap();
-            let context =
-                Context { table_id: "feed", policy: "cafe", budget: [1.0, 2.0], now, table_after: None };
-            audit.record(&alert, &Plan::refused(Refusal::NoRule), &Outcome::default(), context).unwrap();
-        };
-        record();
-        let file = directory.path().join("audit.jsonl");
-        let mut text = fs::read_to_string(&file).unwrap();
-        text.push_str("{\"schema\":1,\"tim");
-        fs::write(&file, text).unwrap();
-        record();
-        record();
-        let lines = fs::read_to_string(&file).unwrap();
-        let read: Vec<_> = lines.lines().map(serde_json::from_str::<serde_json::Value>).collect();
-        assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, true], "{lines}");
-        let line = read[3].as_ref().unwrap();
-        assert_eq!((&line["reason"], &line["labels"]["alertname"]), (&"no_rule".into(), &"A\n\"".into()));
-    }
+    jiff::Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
 }
