@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedI64ValueParser;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
+use crate::advise;
 use crate::collector::{Collector, Collectors};
 
 /// Tells Prometheus what this host's connection tracking table holds and who fills it.
@@ -20,7 +21,7 @@ pub struct Flags {
     pub(crate) log: web::log::Flags,
 
     /// Where procfs is mounted
-    #[arg(long = "path.procfs", value_name = "PATH", default_value = "/proc")]
+    #[arg(long = "path.procfs", value_name = "PATH", default_value = "/proc", global = true)]
     pub(crate) procfs: PathBuf,
 
     #[command(flatten)]
@@ -36,6 +37,17 @@ pub struct Flags {
     /// An established entry is socketless when it was idle so long and has no socket; whole seconds
     #[arg(long = "collector.sockets.grace", value_name = "DURATION", default_value = "30s", value_parser = grace)]
     pub(crate) grace: Duration,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What the program does instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Prints what this host should change before somebody fills its table, and why, as a file for sysctl.d. Changes nothing
+    #[command(after_help = "Exit code: 0, whatever is advised; 1 if the table's sysctls cannot be read.")]
+    Advise(advise::Flags),
 }
 
 /// What is shown of the sources.
@@ -123,7 +135,7 @@ fn off(collector: Collector) -> String {
 }
 
 impl Args for Enabled {
-    fn augment_args(command: Command) -> Command {
+    fn augment_args(command: clap::Command) -> clap::Command {
         Collector::ALL.into_iter().fold(command, |command, collector| {
             let flag = |own: String, other: String| {
                 Arg::new(own.clone())
@@ -138,7 +150,7 @@ impl Args for Enabled {
         })
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
         Enabled::augment_args(command)
     }
 }
@@ -195,6 +207,15 @@ mod tests {
         let error = parse(&["--collector.sources.hold=5"]).unwrap_err().to_string();
         assert!(error.contains("collector.sources.hold") && error.contains("5m"), "{error}");
         assert_eq!(parse(&["--collector.flows.max-age=0"]).unwrap().max_age, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_command_takes_the_mount_of_procfs_on_either_side() {
+        for words in [["--path.procfs=/host/proc", "advise"], ["advise", "--path.procfs=/host/proc"]] {
+            let flags = parse(&words).unwrap();
+            assert!(matches!(flags.command, Some(Command::Advise(_))));
+            assert_eq!(flags.procfs, PathBuf::from("/host/proc"));
+        }
     }
 
     #[test]

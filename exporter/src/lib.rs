@@ -6,6 +6,7 @@
 //!
 //! One thread, the collector, dumps the table and owns what is remembered from dump to dump. Scrapes that wait share its result.
 
+mod advise;
 mod cheap;
 mod collector;
 mod dumper;
@@ -29,9 +30,10 @@ mod told;
 
 use std::rc::Rc;
 
+pub use advise::AdviseError;
 pub use flags::Flags;
 
-/// Why the exporter cannot start.
+/// Why the exporter cannot start, or its command not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A `--web.*` flag that cannot be obeyed.
@@ -43,10 +45,21 @@ pub enum StartError {
     /// No thread for the collector.
     #[error("cannot start the collector thread: {0}")]
     Thread(std::io::Error),
+    /// `advise` has nothing to go by.
+    #[error(transparent)]
+    Advise(#[from] AdviseError),
 }
 
-/// Serves until SIGTERM or SIGINT. Errors: see [`StartError`]; a table that cannot be read is none.
+/// Carries out the command, or serves until SIGTERM or SIGINT. Errors: see [`StartError`]; to the server a table that cannot be
+/// read is none.
 pub async fn run(flags: Flags) -> Result<(), StartError> {
+    match &flags.command {
+        Some(flags::Command::Advise(advise)) => Ok(advise::run(&flags.procfs, advise)?),
+        None => serve(flags).await,
+    }
+}
+
+async fn serve(flags: Flags) -> Result<(), StartError> {
     flags.log.init();
     let shutdown = web::shutdown::signal();
     let server = web::Server::bind(&flags.web.listen(":10048")?, web::Limits::default())?;

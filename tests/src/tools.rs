@@ -23,11 +23,13 @@ pub enum Tool {
     Setpriv,
     /// Sets `TCP_DEFER_ACCEPT`, for which no crate has a safe call (perl-base is essential in Debian).
     Perl,
+    /// Loads a file of sysctls, as a boot does.
+    Sysctl,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Conntrack,
         Self::Ipset,
         Self::Iptables,
@@ -36,6 +38,7 @@ impl Tool {
         Self::Ss,
         Self::Setpriv,
         Self::Perl,
+        Self::Sysctl,
     ];
 
     /// The program's name and Debian's package that has it.
@@ -49,6 +52,7 @@ impl Tool {
             Self::Ss => ("ss", "iproute2"),
             Self::Setpriv => ("setpriv", "util-linux"),
             Self::Perl => ("perl", "perl-base"),
+            Self::Sysctl => ("sysctl", "procps"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test file: clippy.toml permits it inside #[test] functions only
 
+mod advise;
 mod failures;
 mod formats;
 mod lab;
