@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use conntrack::STAT_NAMES;
+use conntrack::STATS;
 use procfs::FromRead;
 
 use crate::stat::Stat;
@@ -143,7 +143,7 @@ fn writable(path: &Path) -> bool {
 fn counters(procfs: &Path) -> Option<Counters> {
     let totals = Stat::below(procfs).read().ok()?;
     let total = |name: &str| {
-        let place = STAT_NAMES.iter().position(|known| *known == name);
+        let place = STATS.iter().position(|stat| stat.name == name);
         place.and_then(|place| totals[place]).unwrap_or(0)
     };
     Some(Counters {
