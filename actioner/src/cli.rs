@@ -1,12 +1,24 @@
 //! The command line.
 
+use crate::command::ban::target;
+use crate::exit::EXPLAINED;
+use crate::source;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where state and audit log are kept, unless it is said.
+pub const STORAGE: &str = "/var/lib/conntrack-guard";
+const SOCKET: &str = "/run/conntrack-guard/actioner.sock";
+const POLICY: &str = "/etc/conntrack-guard/policy.yaml";
 
 /// Bans sources that exhaust the connection tracking table, as Alertmanager's webhooks or its own watch nominate them and
 /// a policy allows.
 #[derive(Debug, Parser)]
-#[command(name = "conntrack-actioner", version, args_conflicts_with_subcommands = true)]
+#[command(name = "conntrack-actioner", version, args_conflicts_with_subcommands = true, after_help = EXPLAINED)]
+#[command(max_term_width = 110)]
 pub struct Cli {
     /// What to do; without it, run.
     #[command(subcommand)]
@@ -26,19 +38,137 @@ pub enum Command {
         /// The policy
         file: PathBuf,
     },
+    /// List who is banned, why, for how long, and whether the kernel holds it
+    Bans(Asking),
+    /// Ban an address or a network by hand
+    #[command(after_help = EXPLAINED)]
+    Ban(Ban),
+    /// End a ban by hand; no rule bans it again for 24 h
+    #[command(after_help = EXPLAINED)]
+    Unban(Unban),
+    /// Say what is known of an address, what each rule would do about it and why, and what was done before
+    Explain(Explain),
+    /// Show what the running actioner does, and what is wrong with it
+    Status(Asking),
+    /// Decide and write down, and do nothing, for a time or until resume; bans in force stay
+    Pause(Pause),
     /// Remove our drop rules and our sets, with the bans in them, and nothing else
     Teardown(Teardown),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which is made
+        directory: PathBuf,
+    },
+}
+
+/// Where the running actioner is asked.
+#[derive(Debug, Args)]
+pub struct Socket {
+    /// The running actioner's socket
+    #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]
+    pub admin_socket: PathBuf,
+}
+
+/// The flags of what only shows.
+#[derive(Debug, Args)]
+pub struct Asking {
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// The flags of `ban`.
+#[derive(Debug, Args)]
+pub struct Ban {
+    /// An address, or a network such as 192.0.2.0/24 or 2001:db8::/64
+    #[arg(value_name = "ADDR[/PREFIX]", value_parser = target)]
+    pub target: IpNet,
+
+    /// How long, such as 30m, 1h or 2days
+    #[arg(long = "for", value_name = "DURATION", value_parser = whole_seconds)]
+    pub lasts: Duration,
+
+    /// Why: it stands in the audit log beside your name
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// The flags of `unban`.
+#[derive(Debug, Args)]
+pub struct Unban {
+    /// An address, or a network as `bans` lists it
+    #[arg(value_name = "ADDR[/PREFIX]", value_parser = target, required_unless_present = "all")]
+    pub target: Option<IpNet>,
+
+    /// End every ban
+    #[arg(long, conflicts_with = "target")]
+    pub all: bool,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// The flags of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The address
+    #[arg(value_name = "ADDR", value_parser = source::parse)]
+    pub address: IpAddr,
+
+    /// Where the audit log is; without it, where the running actioner says
+    #[arg(long = "storage.path", value_name = "DIR")]
+    pub storage: Option<PathBuf>,
+
+    /// How it is shown, and where.
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+/// The flags of `pause`.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// How long, such as 2h; without it, until resume
+    #[arg(long = "for", value_name = "DURATION", value_parser = whole_seconds)]
+    pub lasts: Option<Duration>,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}: write 30m, 1h or 2days"))?;
+    if duration.subsec_nanos() > 0 || duration.is_zero() {
+        return Err("whole seconds, one at least".to_owned());
+    }
+    Ok(duration)
 }
 
 /// The flags of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
     /// The policy: what may be done to whom, on which evidence
-    #[arg(long = "policy.file", value_name = "FILE", default_value = "/etc/conntrack-guard/policy.yaml")]
+    #[arg(long = "policy.file", value_name = "FILE", default_value = POLICY)]
     pub policy_file: PathBuf,
 
     /// Where the audit log is kept
-    #[arg(long = "storage.path", value_name = "DIR", default_value = "/var/lib/conntrack-guard")]
+    #[arg(long = "storage.path", value_name = "DIR", default_value = STORAGE)]
     pub storage: PathBuf,
 
     /// Set the audit log aside (audit.jsonl.1, .2, …) when it would grow beyond this; 0 leaves that to logrotate
@@ -50,7 +180,7 @@ pub struct Run {
     pub audit_keep: u32,
 
     /// Unix socket that takes the same webhook: it answers even when the table is full
-    #[arg(long = "admin.socket", value_name = "PATH", default_value = "/run/conntrack-guard/actioner.sock")]
+    #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]
     pub admin_socket: PathBuf,
 
     /// Let POST /-/reload read the policy again (SIGHUP always does)
@@ -70,10 +200,10 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Teardown {
     /// The policy that names the sets; without one, the sets are called conntrack-guard
-    #[arg(long = "policy.file", value_name = "FILE", default_value = "/etc/conntrack-guard/policy.yaml")]
+    #[arg(long = "policy.file", value_name = "FILE", default_value = POLICY)]
     pub policy_file: PathBuf,
 
     /// The running actioner's socket: teardown refuses while it answers, for it would put everything back
-    #[arg(long = "admin.socket", value_name = "PATH", default_value = "/run/conntrack-guard/actioner.sock")]
+    #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]
     pub admin_socket: PathBuf,
 }

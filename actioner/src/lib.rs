@@ -8,21 +8,26 @@
 //! Alerts only *nominate*; evidence is read from the live table after the alert, and a [`plan::Plan`] lists what to do
 //! and what was refused, each with its reason.
 
+pub mod admin_client;
+mod advice;
 pub mod alert;
 mod asked;
 pub mod audit;
 pub mod check_policy;
 pub mod cli;
+pub mod command;
 pub mod decide;
 pub mod decided;
 pub mod effects;
 pub mod enforce;
 pub mod evidence;
+pub mod exit;
 pub mod firewall;
 mod foreign;
 pub mod guard;
 pub mod host;
 pub mod http;
+pub mod manual;
 pub mod matcher;
 pub mod metrics;
 pub mod nominate;

@@ -1,9 +1,11 @@
 //! conntrack-actioner: see the crate's library for the line from a webhook to the kernel.
 
 use clap::Parser;
+use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
-use conntrack_actioner::cli::{Cli, Command};
-use conntrack_actioner::{run, teardown};
+use conntrack_actioner::cli::{Cli, Command, Socket};
+use conntrack_actioner::command::{ban, bans, explain, pause, say, status};
+use conntrack_actioner::{manual, run, teardown};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,6 +16,22 @@ fn main() -> ExitCode {
         Some(Command::CheckPolicy { file }) => {
             check_policy(&file, &mut std::io::stdout(), &mut std::io::stderr())
         }
+        Some(Command::Bans(flags)) => say(bans::bans(&client(&flags.socket), flags.json)).into(),
+        Some(Command::Ban(flags)) => {
+            say(ban::ban(&client(&flags.socket), flags.target, flags.lasts, &flags.reason)).into()
+        }
+        Some(Command::Unban(flags)) => say(ban::unban(&client(&flags.socket), flags.target)).into(),
+        Some(Command::Explain(flags)) => {
+            let client = client(&flags.asking.socket);
+            say(explain::explain(&client, flags.address, flags.storage.as_deref(), flags.asking.json)).into()
+        }
+        Some(Command::Status(flags)) => say(status::status(&client(&flags.socket), flags.json)).into(),
+        Some(Command::Pause(flags)) => say(pause::pause(&client(&flags.socket), flags.lasts)).into(),
+        Some(Command::Completions { shell }) => manual::completions(shell).say().into(),
+        Some(Command::Man { directory }) => match manual::pages(&directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
         Some(Command::Teardown(flags)) => match teardown::teardown(&flags) {
             Ok(done) => {
                 println!("{done}");
@@ -22,6 +40,10 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         },
     }
+}
+
+fn client(socket: &Socket) -> Client {
+    Client::new(&socket.admin_socket)
 }
 
 fn start(flags: &conntrack_actioner::cli::Run) -> ExitCode {

@@ -6,11 +6,13 @@
 mod event;
 mod files;
 mod line;
+mod read;
 mod writer;
 
 pub use event::{Event, What};
 pub use files::{FILE, Rotation};
 pub use line::{Context, rfc3339};
+pub use read::{BadLine, Became, Recorded, Spared, files, read};
 
 use crate::alert::Alert;
 use crate::enforce::Outcome;

@@ -1,0 +1,160 @@
+//! `status`: one page, the worst first.
+
+use super::{Said, plain, text};
+use crate::admin_client::{Client, Trouble};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Shows it.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn status(client: &Client, json: bool) -> Result<Said, Trouble> {
+    let answer = client.get("/api/v1/status")?;
+    Ok(if json { Said::json(&answer) } else { Said::done(page(&answer)) })
+}
+
+fn page(status: &Value) -> String {
+    let mut page = String::new();
+    let mut line = |what: &str, said: String| {
+        let _ = writeln!(page, "{}", format!("{what:<9} {said}").trim_end());
+    };
+    line("mode", mode(status));
+    for (what, stopped) in [("paused", &status["paused"]), ("breaker", &status["breaker"])] {
+        if !stopped.is_null() {
+            line(what, told(stopped));
+        }
+    }
+    line("table", table(&status["table"]));
+    let (active, enforced) = (&status["active_bans"], &status["enforced_bans"]);
+    let missing = if active == enforced { "" } else { " (they should be as many)" };
+    line("bans", format!("{} in force, {} in the kernel{missing}", text(active), text(enforced)));
+    let left = |window: &str| {
+        format!(
+            "{} of {} left this {window}",
+            number(&status["budget"][window]),
+            number(&status["budget_limits"][window])
+        )
+    };
+    line("budget", format!("{}, {}", left("minute"), left("hour")));
+    let store = &status["store"];
+    line(
+        "store",
+        match &store["degraded"] {
+            Value::Null => text(&store["path"]),
+            why => format!("{}: DEGRADED: {}", text(&store["path"]), text(why)),
+        },
+    );
+    let policy = &status["policy"];
+    line(
+        "policy",
+        format!("{} {}, since {}", text(&policy["file"]), text(&policy["hash"]), text(&policy["loaded"]))
+            .trim_start()
+            .to_owned(),
+    );
+    if let Some(error) = policy["last_reload_error"].as_str() {
+        line("", format!("NOT RELOADED: {}", plain(error)));
+    }
+    line("table id", text(&status["table_id"]));
+    line("version", text(&status["version"]));
+    for warning in status["warnings"].as_array().into_iter().flatten() {
+        line("warning", text(warning));
+    }
+    page
+}
+
+fn mode(status: &Value) -> String {
+    if !status["panicked"].is_null() {
+        return format!(
+            "PANIC: nothing is banned and nothing is done until `conntrack-actioner resume`; {}",
+            told(&status["panicked"])
+        );
+    }
+    let enforcing = status["enforcing"] == true;
+    match (status["paused"].is_null(), enforcing) {
+        (false, _) => "PAUSED: decisions are written down and not carried out".to_owned(),
+        (true, true) => "enforcing".to_owned(),
+        (true, false) => "dry run: decisions are written down and not carried out".to_owned(),
+    }
+}
+
+/// Who stopped it, since when, until when, and why.
+fn told(stopped: &Value) -> String {
+    let part = |before: &str, field: &str| {
+        let said = text(&stopped[field]);
+        if said.is_empty() { said } else { format!("{before}{said}") }
+    };
+    let since = [part("since ", "since"), part("since ", "opened")].concat();
+    let until = match part("until ", "until") {
+        until if until.is_empty() => "until resumed".to_owned(),
+        until => until,
+    };
+    let parts = [part("by ", "by"), since, until, part("", "why")];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn table(table: &Value) -> String {
+    match (table["entries"].as_u64(), table["limit"].as_u64()) {
+        (Some(entries), Some(limit)) if limit > 0 => {
+            format!("{entries} of {limit} entries ({:.1} % full)", entries as f64 * 100.0 / limit as f64)
+        }
+        (Some(entries), _) => format!("{entries} entries, unlimited"),
+        _ => "not known: this kernel does not show its table".to_owned(),
+    }
+}
+
+/// Whole, where it is.
+fn number(value: &Value) -> String {
+    let number = value.as_f64().unwrap_or(0.0);
+    if number.fract() == 0.0 { format!("{number:.0}") } else { format!("{number:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn calm() -> Value {
+        json!({"version": "0.1.0", "enforcing": true, "paused": null, "panicked": null, "breaker": null,
+            "table": {"entries": 500, "limit": 1000}, "active_bans": 2, "enforced_bans": 2,
+            "budget": {"minute": 9.5, "hour": 49.0}, "budget_limits": {"minute": 10, "hour": 50},
+            "store": {"path": "/s/state.json", "degraded": null},
+            "policy": {"file": "/p.yaml", "hash": "cafe", "loaded": "T", "last_reload_error": null},
+            "table_id": "feed", "warnings": []})
+    }
+
+    #[test]
+    fn a_calm_page() {
+        let page = page(&calm());
+        for words in [
+            "mode      enforcing\n",
+            "500 of 1000 entries (50.0 % full)",
+            "9.5 of 10 left this minute, 49 of 50 left this hour",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        assert!(!page.contains("breaker") && !page.contains("(they should"), "{page}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let mut status = calm();
+        status["panicked"] = json!({"since": "S", "by": "root (sudo: alice)"});
+        status["breaker"] = json!({"opened": "O", "until": "U", "why": "3 bans did not help"});
+        status["store"]["degraded"] = json!("disk full\u{1b}[31m");
+        status["enforced_bans"] = json!(1);
+        status["table"] = Value::Null;
+        let page = page(&status);
+        for words in [
+            "PANIC",
+            "by root (sudo: alice), since S, until resumed",
+            "since O, until U, 3 bans did not help",
+            "DEGRADED: disk full",
+            "(they should be as many)",
+            "not known",
+        ] {
+            assert!(page.contains(words), "no {words:?} in\n{page}");
+        }
+        assert!(!page.contains('\u{1b}'), "other people's words do not command the terminal");
+    }
+}
