@@ -1,15 +1,17 @@
 //! The decision: pure, no I/O, no clock. `decide(policy, state, host, alert, nominees, now) → Plan`.
 //!
-//! Order of judgement: table identity → matchers → require → never-banned → budget.
+//! Order of judgement: table identity → matchers → require → never-banned → spoof guard → budget. One thing is known before any
+//! evidence: that a source is this host itself, whose entries are not counted as a source's.
 
-use crate::evidence::{Evidence, TableFill};
-use crate::guard::{ban_prefix, may_be_banned};
+use crate::evidence::{Evidence, Shortfall, TableFill};
+use crate::guard::{ban_prefix, host_spares, may_be_banned};
 use crate::host::Host;
 use crate::nominate::Nominee;
 use crate::now::Now;
 use crate::plan::{Decision, Plan, PlannedBan, Verdict, Whose};
 use crate::policy::{Policy, Rule, Thresholds};
 use crate::refusal::Refusal;
+use crate::spared::Flood;
 use crate::state::State;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -21,6 +23,8 @@ pub struct Scene<'a> {
     pub host: &'a Host,
     /// How full the table is.
     pub table: TableFill,
+    /// Whether somebody forges sources.
+    pub flood: Option<Flood>,
     /// When.
     pub now: Now,
 }
@@ -59,7 +63,11 @@ fn delete_socketless(
 ) -> Result<Decision, Refusal> {
     evidence.meets(&rule.require.source)?;
     scene.table.meets(&rule.require.table)?;
-    evidence.meets(&Thresholds { socketless: Some(1), ..Thresholds::default() })?;
+    let some = evidence.meets(&Thresholds { socketless: Some(1), ..Thresholds::default() });
+    some.map_err(|shortfall| match (shortfall, whose) {
+        (Shortfall::Below { .. }, Whose::Everybodys) => Refusal::NothingDead,
+        (shortfall, _) => shortfall.into(),
+    })?;
     Ok(Decision::DeleteSocketless(whose))
 }
 
@@ -74,6 +82,16 @@ fn nobody(rule: &Rule) -> Refusal {
     match Evidence::default().meets(&rule.require.source) {
         Err(shortfall) => shortfall.into(),
         Ok(()) => Refusal::EvidenceUnavailable("the live table holds no source of another host".to_owned()),
+    }
+}
+
+fn unforged(rule: &Rule, flood: Option<Flood>) -> Result<(), Refusal> {
+    match flood.filter(|flood| flood.could_forge(rule)) {
+        None => Ok(()),
+        Some(flood) => Err(Refusal::SpoofedFlood {
+            sources: flood.sources,
+            unreplied_percent: flood.unreplied_percent(),
+        }),
     }
 }
 
@@ -100,10 +118,14 @@ fn judge(
         let (lasts, _) = state.next_ban(net, &rule.name, action, enforce, scene.now);
         return Ok(Decision::AlreadyBanned { net, until: Some(scene.now.boot + lasts), delete: rule.delete });
     }
+    if scene.host.own.contains(source) {
+        host_spares(source.into(), scene.host)?;
+    }
     let evidence = evidence.ok_or_else(|| uncounted(source))?;
     evidence.meets(&rule.require.source)?;
     scene.table.meets(&rule.require.table)?;
     may_be_banned(net, scene.host, policy)?;
+    unforged(rule, scene.flood)?;
     state.afford(&policy.limits, planned.len(), enforce, scene.now)?;
     let (lasts, offence) = state.next_ban(net, &rule.name, action, enforce, scene.now);
     Ok(Decision::Ban(PlannedBan { net, lasts, offence, delete: rule.delete }))

@@ -19,7 +19,9 @@ use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::refusal::Refusal;
 use crate::report;
+use crate::spared::Flood;
 use crate::state::{State, Undo};
+use crate::surroundings::Surroundings;
 use crate::survey::{self, Ask, Survey};
 use crate::wall::Wall;
 use crate::watch::{self, Gauge, LastDump, Told};
@@ -33,6 +35,9 @@ use tokio::sync::oneshot;
 
 /// How often bans are counted in the kernel, at least.
 const LOOK: Duration = Duration::from_secs(5);
+/// A flood that no survey looked at again is shown for so long.
+const FLOOD_SHOWN: Duration = Duration::from_secs(300);
+
 /// What the thread owns.
 pub struct Effects {
     /// The policy in force.
@@ -53,6 +58,10 @@ pub struct Effects {
     pub last_dump: Option<LastDump>,
     /// What the watch's alerts led to at its last dump, so that only changes are written down.
     pub told: Told,
+    /// Who this host is and whom it spares.
+    pub surroundings: Surroundings,
+    /// When a survey last showed a flood of forged sources.
+    pub flooded: Option<Instant>,
 }
 
 /// One alert with its decision.
@@ -103,6 +112,9 @@ impl Effects {
         let (counts, replies): (Vec<usize>, Vec<_>) = notifications
             .into_iter()
             .map(|(notification, reply)| {
+                if let Some(peer) = notification.authenticated {
+                    self.surroundings.remember_webhook_peer(peer, Now::read());
+                }
                 let before = asked.len();
                 asked.extend(with_those_cut_off(notification));
                 (asked.len() - before, reply)
@@ -123,7 +135,7 @@ impl Effects {
 
     /// Decides, carries out and writes down. A survey is taken if any alert needs one and none is given.
     fn process(&mut self, asked: Vec<Asked>, survey: Option<Survey>) -> Result<(Vec<Case>, Outcome), Unread> {
-        let host = Host::read().map_err(Unread)?;
+        let mut host = self.surroundings.host(Now::read()).map_err(Unread)?;
         let policy = Arc::clone(&self.policy);
         let needs_survey =
             |asked: &Asked| asked.alert.firing && rule_for(&policy, &host, &asked.alert).is_ok();
@@ -132,6 +144,10 @@ impl Effects {
             None if asked.iter().any(needs_survey) => Some(self.survey(&host)?),
             None => None,
         };
+        let flood = survey.as_ref().and_then(|survey| survey.flood);
+        if let Some(survey) = &survey {
+            host.spared.called = Arc::clone(&survey.called);
+        }
         // After the dump, which can take seconds: bans count from now.
         let now = Now::read();
         self.metrics.expired(self.state.expire(now));
@@ -140,7 +156,7 @@ impl Effects {
         let mut nominator = survey.as_ref().map(|survey| Nominator::new(&survey.summary));
         let mut cases = Vec::with_capacity(asked.len());
         for asked in asked {
-            let scene = table.map(|table| Scene { host: &host, table, now });
+            let scene = table.map(|table| Scene { host: &host, table, flood, now });
             let plan = self.plan(&policy, &host, &asked, nominator.as_mut().zip(scene));
             let undo = self.state.apply(&plan, &policy.limits, now);
             cases.push(Case { alert: asked.alert, plan, undo });
@@ -227,10 +243,36 @@ impl Effects {
                 ),
             }
         }
+        if self.told.called_changed(survey.called_trouble.is_none())
+            && let Some(trouble) = &survey.called_trouble
+        {
+            tracing::error!("{trouble}");
+        }
+        self.mind_flood(survey.flood);
         if let Some((count, first)) = survey.dump.malformed {
             tracing::warn!(count, %first, "entries that could not be read were passed over");
         }
         Ok(survey)
+    }
+
+    /// A flood is said when it begins and when it ends.
+    fn mind_flood(&mut self, flood: Option<Flood>) {
+        self.metrics.set_flood(flood.is_some());
+        let before = self.flooded.take();
+        self.flooded = flood.map(|_| Instant::now());
+        match flood {
+            Some(Flood { sources, unreplied, entries, liberal }) if before.is_none() => tracing::error!(
+                sources,
+                unreplied,
+                entries,
+                liberal,
+                "sources are being forged: rules that require less than source.socketless ban nobody until it ends. What helps: SYN cookies \
+                 (net.ipv4.tcp_syncookies=1), a higher nf_conntrack_max, shorter nf_conntrack_tcp_timeout_syn_recv and _syn_sent, \
+                 nf_conntrack_tcp_loose=0 with SYNPROXY, your provider's filters upstream; keep nf_conntrack_tcp_be_liberal at 0"
+            ),
+            None if before.is_some() => tracing::info!("the flood of forged sources is over"),
+            _ => {}
+        }
     }
 
     /// Bans that the kernel did not take are no bans.
@@ -351,7 +393,7 @@ impl Effects {
         if !watch::due(watch, self.last_dump, fill, Now::read()) {
             return;
         }
-        let host = match Host::read() {
+        let host = match self.surroundings.host(Now::read()) {
             Ok(host) => host,
             Err(error) => {
                 tracing::error!(error, "the watch cannot read this host's addresses");
@@ -381,6 +423,10 @@ impl Effects {
         self.metrics.expired(self.state.expire(now));
         self.mend(now);
         self.show_bans(now);
+        self.surroundings.look_round(now);
+        if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
+            self.mind_flood(None);
+        }
     }
 
     /// Sets and drop rule are there, and a set that another program took away has its bans again.

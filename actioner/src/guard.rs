@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
+use crate::spared::{Called, first_in};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,6 +19,25 @@ pub fn ban_prefix(source: IpAddr, ipv4: u8, ipv6: u8) -> IpNet {
 /// # Errors
 /// The first reason why not, from what is true everywhere to what this policy says.
 pub fn may_be_banned(net: IpNet, host: &Host, policy: &Policy) -> Result<(), Refusal> {
+    host_spares(net, host)?;
+    if let Some(listed) = policy.never_ban.overlap(&net) {
+        return Err(Refusal::NeverBan { net, listed });
+    }
+    let widest = match net {
+        IpNet::V4(_) => policy.limits.widest_prefix.ipv4,
+        IpNet::V6(_) => policy.limits.widest_prefix.ipv6,
+    };
+    if net.prefix_len() < widest {
+        return Err(Refusal::PrefixTooWide { net, widest });
+    }
+    Ok(())
+}
+
+/// Whether `net` holds an address that no policy may ban: special everywhere, or this host's own, or one it needs or knows.
+///
+/// # Errors
+/// The first reason.
+pub fn host_spares(net: IpNet, host: &Host) -> Result<(), Refusal> {
     special(net)?;
     if let Some(own) = host.own.touches(&net) {
         return Err(Refusal::OwnAddress { net, own });
@@ -28,15 +48,27 @@ pub fn may_be_banned(net: IpNet, host: &Host, policy: &Policy) -> Result<(), Ref
     if let Some(gateway) = host.own.gateways().find(|gateway| net.contains(gateway)) {
         return Err(Refusal::Gateway { net, gateway });
     }
-    if let Some(listed) = policy.never_ban.overlap(&net) {
-        return Err(Refusal::NeverBan { net, listed });
+    if let Some(resolver) = first_in(&host.spared.resolvers, &net) {
+        return Err(Refusal::Resolver { net, resolver });
     }
-    let widest = match net {
-        IpNet::V4(_) => policy.limits.widest_prefix.ipv4,
-        IpNet::V6(_) => policy.limits.widest_prefix.ipv6,
-    };
-    if net.prefix_len() < widest {
-        return Err(Refusal::PrefixTooWide { net, widest });
+    if let Some(peer) = first_in(&host.spared.sessions, &net) {
+        return Err(Refusal::SshSession { net, peer });
+    }
+    if let Some(peer) = first_in(&host.spared.webhook_peers, &net) {
+        return Err(Refusal::WebhookPeer { net, peer });
+    }
+    is_called(net, &host.spared.called)
+}
+
+fn is_called(net: IpNet, called: &Called) -> Result<(), Refusal> {
+    if let Some(peer) = called.outbound_in(&net) {
+        return Err(Refusal::Outbound { net, peer, how: "an assured entry leads there" });
+    }
+    if let Some(peer) = called.peer_in(&net) {
+        return Err(Refusal::Outbound { net, peer, how: "by a socket whose local port has no listener" });
+    }
+    if called.cannot_tell(&net) {
+        return Err(Refusal::OutboundUnknown(net));
     }
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! Who this host is: which alerts are about its table, and which addresses are its own.
 
 use crate::alert::Alert;
+use crate::now::Now;
 use crate::policy::ThisHost;
 use crate::refusal::Refusal;
+use crate::spared::{Files, Spared};
+use crate::surroundings::Surroundings;
 use conntrack::own::OwnAddresses;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// This host as a decision sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,19 +18,18 @@ pub struct Host {
     /// The node name.
     pub name: String,
     /// Own addresses, gateways, broadcasts.
-    pub own: OwnAddresses,
+    pub own: Arc<OwnAddresses>,
+    /// Whom it never bans beside these.
+    pub spared: Spared,
 }
 
 impl Host {
-    /// Reads it in the calling thread's network namespace.
+    /// Reads it once, in the calling thread's network namespace. Whoever decides keeps [`Surroundings`] instead.
     ///
     /// # Errors
     /// procfs or rtnetlink could not be read; the text says which.
     pub fn read() -> Result<Host, String> {
-        let table_id = conntrack::identity::table_id().map_err(|error| error.to_string())?;
-        let own = OwnAddresses::read().map_err(|error| error.to_string())?;
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Host { table_id, name, own })
+        Surroundings::open(Files::default())?.host(Now::read())
     }
 
     /// Whether the alert is about this host's table. A loopback instance identifies nobody: every host has one.
@@ -102,7 +105,7 @@ mod tests {
             ["192.0.2.10/32", "127.0.0.0/8", "2001:db8::10/128"].map(|n| n.parse().unwrap()),
             [],
         );
-        Host { table_id: "aaaa".into(), name: "web1".into(), own }
+        Host { table_id: "aaaa".into(), name: "web1".into(), own: Arc::new(own), spared: Spared::default() }
     }
 
     fn alert(labels: &[(&str, &str)]) -> Alert {

@@ -79,6 +79,7 @@ pub struct Metrics {
     active: Gauge,
     enforced: Gauge,
     enforcing: Gauge,
+    flood: Gauge,
     budget: Family<Window, Fraction>,
     reload_ok: Gauge,
     reload_at: Fraction,
@@ -132,6 +133,7 @@ impl Metrics {
             active: Gauge::default(),
             enforced: Gauge::default(),
             enforcing: Gauge::default(),
+            flood: Gauge::default(),
             budget: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Fraction::default(),
@@ -196,6 +198,8 @@ impl Metrics {
             "1 if any rule of the policy is enforced, 0 in dry run",
             Box::new(self.enforcing.clone()),
         );
+        let flood = "1 while the table is full of forged sources, so that only rules that require source.socketless ban";
+        named("spoofed_flood", flood, Box::new(self.flood.clone()));
         named("budget_remaining", "Bans left in the budget, by window", Box::new(self.budget.clone()));
         let reloaded = "1 if the last reading of the policy succeeded";
         named("policy_last_reload_successful", reloaded, Box::new(self.reload_ok.clone()));
@@ -277,6 +281,11 @@ impl Metrics {
     pub fn set_bans(&self, active: usize, enforced: usize) {
         self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
         self.enforced.set(i64::try_from(enforced).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the last survey showed a flood of forged sources.
+    pub fn set_flood(&self, flood: bool) {
+        self.flood.set(i64::from(flood));
     }
 
     /// What is left of the budget.

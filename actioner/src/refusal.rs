@@ -36,6 +36,9 @@ pub enum Refusal {
         /// This was found.
         found: f64,
     },
+    /// No entry of the whole table is without a socket.
+    #[error("no dead slots left: every entry that could be judged has a socket")]
+    NothingDead,
     /// 127.0.0.0/8, ::1.
     #[error("{0} is a loopback address")]
     Loopback(IpNet),
@@ -66,6 +69,56 @@ pub enum Refusal {
         net: IpNet,
         /// The gateway in it.
         gateway: IpAddr,
+    },
+    /// A name server that this host asks.
+    #[error("{net} holds {resolver}, a name server of this host (resolv.conf)")]
+    Resolver {
+        /// What would have been banned.
+        net: IpNet,
+        /// The name server in it.
+        resolver: IpAddr,
+    },
+    /// The peer of a remote session that passed authentication.
+    #[error("{net} holds {peer}, from where somebody is, or was within a day, logged in (logind, utmp)")]
+    SshSession {
+        /// What would have been banned.
+        net: IpNet,
+        /// The peer in it.
+        peer: IpAddr,
+    },
+    /// A peer whose webhook passed authentication.
+    #[error("{net} holds {peer}, whose webhook passed authentication within a day")]
+    WebhookPeer {
+        /// What would have been banned.
+        net: IpNet,
+        /// The peer in it.
+        peer: IpAddr,
+    },
+    /// This host called it: an assured entry, or a socket, leads there.
+    #[error("{net} holds {peer}, which this host itself called ({how}): a ban would cut its answers off")]
+    Outbound {
+        /// What would have been banned.
+        net: IpNet,
+        /// The peer in it.
+        peer: IpAddr,
+        /// How that is known.
+        how: &'static str,
+    },
+    /// Whether this host called anybody in it cannot be told.
+    #[error(
+        "this host calls more addresses than are kept, so whether {0} holds one cannot be told: ban single addresses"
+    )]
+    OutboundUnknown(IpNet),
+    /// Somebody forges sources, and what the rule requires could be his work.
+    #[error(
+        "{sources} sources hold entries of which {unreplied_percent} % never got a reply: addresses are being forged, and what the rule requires could be \
+         forged as well (a rule that requires source.socketless goes on, unless nf_conntrack_tcp_be_liberal is 1)"
+    )]
+    SpoofedFlood {
+        /// Distinct remote sources.
+        sources: u64,
+        /// Of a hundred entries.
+        unreplied_percent: u64,
     },
     /// The policy's `never_ban`.
     #[error("{net} is spared by never_ban: {listed}")]
@@ -99,7 +152,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every word, so that the counter can show its zeros.
-    pub const REASONS: [&'static str; 15] = [
+    pub const REASONS: [&'static str; 20] = [
         "other_host",
         "no_rule",
         "not_a_source",
@@ -112,7 +165,12 @@ impl Refusal {
         "broadcast",
         "own_address",
         "gateway",
+        "resolver",
+        "ssh_session",
+        "webhook_peer",
+        "outbound",
         "never_ban",
+        "spoofed_flood",
         "prefix_too_wide",
         "budget_exhausted",
     ];
@@ -124,7 +182,7 @@ impl Refusal {
             Refusal::NoRule => "no_rule",
             Refusal::NotASource { .. } => "not_a_source",
             Refusal::EvidenceUnavailable(_) => "evidence_unavailable",
-            Refusal::RequireNotMet { .. } => "require_not_met",
+            Refusal::RequireNotMet { .. } | Refusal::NothingDead => "require_not_met",
             Refusal::Loopback(_) => "loopback",
             Refusal::LinkLocal(_) => "link_local",
             Refusal::Multicast(_) => "multicast",
@@ -132,6 +190,11 @@ impl Refusal {
             Refusal::Broadcast(_) => "broadcast",
             Refusal::OwnAddress { .. } => "own_address",
             Refusal::Gateway { .. } => "gateway",
+            Refusal::Resolver { .. } => "resolver",
+            Refusal::SshSession { .. } => "ssh_session",
+            Refusal::WebhookPeer { .. } => "webhook_peer",
+            Refusal::Outbound { .. } | Refusal::OutboundUnknown(_) => "outbound",
+            Refusal::SpoofedFlood { .. } => "spoofed_flood",
             Refusal::NeverBan { .. } => "never_ban",
             Refusal::PrefixTooWide { .. } => "prefix_too_wide",
             Refusal::BudgetExhausted { .. } | Refusal::TooManyActiveBans { .. } => "budget_exhausted",

@@ -4,13 +4,14 @@ use crate::audit::{Audit, Reopen, Rotation};
 use crate::cli::Run;
 use crate::effects::{Effects, adopt};
 use crate::firewall::{self, Firewall};
-use crate::host::Host;
 use crate::http::{self, Routes};
 use crate::metrics::Metrics;
 use crate::now::Now;
 use crate::orders::Order;
 use crate::policy::{Backend, Policy};
+use crate::spared::Files;
 use crate::state::State;
+use crate::surroundings::Surroundings;
 use crate::survey;
 use crate::wall::Wall;
 use crate::watch::{Gauge, Told};
@@ -53,9 +54,10 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     make_directory_of(&flags.admin_socket)?;
     listen.push(Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
     let server = Server::bind(&listen, Limits::default()).map_err(|error| error.to_string())?;
-    let host = Host::read()?;
+    let mut surroundings = Surroundings::open(Files::default())?;
+    let host = surroundings.host(Now::read())?;
     let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
-    let effects = effects(flags, policy, metrics.clone())?;
+    let effects = effects(flags, policy, metrics.clone(), surroundings)?;
     let reopen = effects.audit.reopener();
     let (orders, queue) = mpsc::sync_channel(QUEUE);
     let routes = Rc::new(Routes {
@@ -116,7 +118,12 @@ impl<S: Future<Output = ()>> Signals<S> {
     }
 }
 
-fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, String> {
+fn effects(
+    flags: &Run,
+    policy: Policy,
+    metrics: Metrics,
+    surroundings: Surroundings,
+) -> Result<Effects, String> {
     let now = Now::read();
     let rotation = Rotation { max_size: flags.audit_max_size.as_u64(), keep: flags.audit_keep };
     let audit = Audit::open(&flags.storage, now, rotation, metrics.clone()).map_err(|error| {
@@ -156,6 +163,8 @@ fn effects(flags: &Run, policy: Policy, metrics: Metrics) -> Result<Effects, Str
         gauge: gauge.ok(),
         last_dump: None,
         told: Told::default(),
+        surroundings,
+        flooded: None,
     })
 }
 

@@ -1,7 +1,9 @@
 //! The live table, read for a decision, and read again for a deletion. Dumps run on threads of their own at nice 10.
 
 use crate::evidence::TableFill;
+use crate::spared::{Called, Collector, Flood};
 use conntrack::dead::{Buried, DeadSlot};
+use conntrack::listeners::Listeners;
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Behind, Judging, Unjudged};
 use conntrack::sockets::{Destroyed, Socket, Sockets};
@@ -9,6 +11,7 @@ use conntrack::{Deleted, Dump, Error, Flow, FlowKeys, Pace, Summary, Table};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::thread;
 
 /// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
@@ -27,6 +30,12 @@ pub struct Survey {
     pub dump: Dump,
     /// Entries without a socket, as many as were to be kept; or why they cannot be told.
     pub dead: Result<Vec<DeadSlot>, Unjudged>,
+    /// Peers that this host itself called.
+    pub called: Arc<Called>,
+    /// Why fewer of them may be known than there are, or more be taken for one.
+    pub called_trouble: Option<String>,
+    /// Whether somebody forges sources.
+    pub flood: Option<Flood>,
 }
 
 /// What is to be found out beside what the table holds.
@@ -50,6 +59,10 @@ pub fn take(own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
             survey = read()?;
         }
         survey.summary.set_local_apart(own);
+        if survey.called.clipped {
+            survey.called = Arc::new(called_sources(table, own, &survey.summary)?);
+        }
+        survey.flood = Flood::in_table(&survey.summary, is_liberal());
         survey.table = fill(table)?;
         Ok(survey)
     })
@@ -58,12 +71,22 @@ pub fn take(own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
 fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
     let mut summary = Summary::new();
     let mut slots = Vec::new();
+    // Before the judgement's own reading of the sockets, whose age counts.
+    let (listeners, mut called_trouble) = listeners();
+    let mut calls = Collector::new(own, &listeners);
+    if called_trouble.is_none() {
+        called_trouble = see_sockets(&mut calls);
+    }
     let before = ask.judging.as_ref().ok_or(Unjudged::NotAsked);
     let before = before.and_then(|judging| judging.before_the_table(own));
     let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
     let dump = match &mut judgement {
-        Err(_) => table.visit(|flow| summary.add(flow))?,
+        Err(_) => table.visit(|flow| {
+            calls.flow(flow);
+            summary.add(flow);
+        })?,
         Ok(judgement) => table.visit(|flow| {
+            calls.flow(flow);
             let behind = judgement.of(flow);
             summary.add_judged(flow, behind);
             if behind == Behind::Nothing && (slots.len() as u64) < ask.dead_slots {
@@ -77,7 +100,43 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
     });
     // An empty table is judged, too.
     summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());
-    Ok(Survey { summary, table: TableFill::default(), dump, dead })
+    let called = Arc::new(calls.finish());
+    Ok(Survey { summary, table: TableFill::default(), dump, dead, called, called_trouble, flood: None })
+}
+
+/// Without them every assured entry of our own leads to somebody we called: rather one spared too many. Sockets then say
+/// nothing, or whoever connects would be spared.
+fn listeners() -> (Listeners, Option<String>) {
+    match Listeners::read() {
+        Ok(listeners) => (listeners, None),
+        Err(error) => {
+            let trouble =
+                format!("{error}: whoever this host sends to is taken for one it called, and spared");
+            (Listeners::default(), Some(trouble))
+        }
+    }
+}
+
+fn see_sockets(calls: &mut Collector<'_>) -> Option<String> {
+    let seen = Sockets::open().and_then(|mut sockets| sockets.visit(|socket| calls.socket(socket)));
+    seen.err().map(|error| format!("{error}: peers that this host called are known by their entries alone"))
+}
+
+/// There were too many to keep: of those that this host called, the ones that are sources and so could be banned.
+fn called_sources(table: &mut Table, own: &OwnAddresses, summary: &Summary) -> Result<Called, Error> {
+    let (listeners, trouble) = listeners();
+    let mut calls = Collector::new(own, &listeners).of_sources(&summary.sources);
+    if trouble.is_none() {
+        see_sockets(&mut calls);
+    }
+    table.visit(|flow| calls.flow(flow))?;
+    Ok(calls.finish())
+}
+
+/// `nf_conntrack_tcp_be_liberal`; unless the kernel says no, it may be.
+fn is_liberal() -> bool {
+    let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal");
+    text.map_or(true, |text| text.trim() != "0")
 }
 
 /// How full the table is.

@@ -62,6 +62,7 @@ pub struct Told {
     before: Words,
     now: Words,
     sockets_untold: bool,
+    called_untold: bool,
 }
 
 type Words = HashMap<(String, Option<IpAddr>), &'static str>;
@@ -75,6 +76,11 @@ impl Told {
     /// Whether it is news that sockets cannot, or again can, be told from dead slots.
     pub fn sockets_changed(&mut self, told_apart: bool) -> bool {
         std::mem::replace(&mut self.sockets_untold, !told_apart) == told_apart
+    }
+
+    /// Whether it is news that peers whom this host called cannot, or again can, be told.
+    pub fn called_changed(&mut self, told: bool) -> bool {
+        std::mem::replace(&mut self.called_untold, !told) == told
     }
 
     /// Whether the word for this source under this alert is another than at the last dump.

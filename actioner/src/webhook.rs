@@ -5,6 +5,7 @@
 
 mod body;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::error::Category;
@@ -26,6 +27,8 @@ pub struct Notification {
     pub truncated_alerts: u64,
     /// The alerts, at least one, firing and resolved mixed as they came, each with its own labels.
     pub alerts: Vec<Alert>,
+    /// Who sent it, if he passed authentication.
+    pub authenticated: Option<IpAddr>,
 }
 
 /// Why a body is no notification: each is a 400, for sending it again would not help.
@@ -96,7 +99,8 @@ pub fn parse(bytes: &[u8], origin: Origin) -> Result<Notification, WebhookError>
     };
     let alerts = alerts.into_iter().map(alert).collect();
     let truncated_alerts = message.truncated_alerts;
-    Ok(Notification { receiver, group_key, external_url: message.external_url, truncated_alerts, alerts })
+    let external_url = message.external_url;
+    Ok(Notification { receiver, group_key, external_url, truncated_alerts, alerts, authenticated: None })
 }
 
 fn check_version(version: Option<&str>) -> Result<(), WebhookError> {

@@ -16,7 +16,9 @@ mod table;
 mod timeouts;
 
 pub mod dead;
+pub mod follow;
 pub mod identity;
+pub mod listeners;
 pub mod netlink;
 pub mod own;
 pub mod socketless;

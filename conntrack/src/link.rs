@@ -152,6 +152,11 @@ impl Link {
         Ok(Link { socket, buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(), sequence: 0 })
     }
 
+    /// Also receives what the kernel announces to a multicast group (`RTNLGRP_*` and the like), between answers.
+    pub fn subscribe(&mut self, group: u32, asked: &'static str) -> Result<(), Error> {
+        self.socket.add_membership(group).map_err(|source| Error::Open { asked, source })
+    }
+
     /// The next sequence number, never 0.
     pub fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);

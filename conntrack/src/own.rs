@@ -10,18 +10,26 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_GETNEXTHOP: u16 = 106;
 const RTMSG: usize = 12;
+/// `struct nhmsg`.
+const NHMSG: usize = 8;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const RTA_DST: u16 = 1;
 const RTA_GATEWAY: u16 = 5;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_VIA: u16 = 18;
-const RTN_LOCAL: u8 = 2;
+const NHA_GATEWAY: u16 = 6;
+pub(crate) const RTN_LOCAL: u8 = 2;
 const RTN_BROADCAST: u8 = 3;
 const RTNH: usize = 8;
+/// What is read while routes change is read again, so often at most.
+const READINGS: usize = 3;
+const ASKED: &str = "the routes of this host";
 
 /// The addresses that belong to this host, and those it sends through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,9 +43,25 @@ pub struct OwnAddresses {
 impl OwnAddresses {
     /// Reads them in the calling thread's namespace. Errors: see [`Error`].
     pub fn read() -> Result<OwnAddresses, Error> {
-        let asked = "the routes of this host";
-        let mut link = Link::open(Channel::Route, asked)?;
+        OwnAddresses::read_over(&mut Link::open(Channel::Route, ASKED)?)
+    }
+
+    /// Reads them in the namespace that the link was opened in.
+    pub(crate) fn read_over(link: &mut Link) -> Result<OwnAddresses, Error> {
         let mut own = OwnAddresses::default();
+        for _ in 0..READINGS {
+            // Both readings count: what is spared for a while too long does no harm.
+            if !own.read_routes(link)? {
+                break;
+            }
+        }
+        own.read_next_hops(link)?;
+        Ok(own)
+    }
+
+    /// The routes of all tables. Returns whether they changed meanwhile, so that some may be missing.
+    fn read_routes(&mut self, link: &mut Link) -> Result<bool, Error> {
+        let mut interrupted = false;
         for family in [AF_INET, AF_INET6] {
             let sequence = link.next_sequence();
             let mut request = Requests::new();
@@ -47,16 +71,48 @@ impl OwnAddresses {
                 r.raw(&rtmsg);
             });
             let read = |message: crate::netlink::Message<'_>| match message.kind {
-                RTM_NEWROUTE => own.route(message.payload),
+                RTM_NEWROUTE => self.route(message.payload),
                 _ => Ok(()),
             };
-            match link.ask(&request, asked, read, || ()) {
+            match link.ask(&request, ASKED, read, || ()) {
                 // A kernel without IPv6 has no such routes.
                 Err(Error::Refused { .. }) if family == AF_INET6 => {}
-                other => drop(other?),
+                other => interrupted |= other?,
             }
         }
-        Ok(own)
+        Ok(interrupted)
+    }
+
+    /// Nexthop objects: with `net.ipv4.nexthop_compat_mode=0` a route only names one, and does not show its gateway.
+    fn read_next_hops(&mut self, link: &mut Link) -> Result<(), Error> {
+        let sequence = link.next_sequence();
+        let mut request = Requests::new();
+        request.message(RTM_GETNEXTHOP, NLM_F_DUMP, sequence, |r| r.raw(&[0; NHMSG]));
+        let read = |message: crate::netlink::Message<'_>| match message.kind {
+            RTM_NEWNEXTHOP => self.next_hop_object(message.payload),
+            _ => Ok(()),
+        };
+        match link.ask(&request, ASKED, read, || ()) {
+            // Kernels before 5.3 have none.
+            Err(Error::Refused { .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes in what another list holds.
+    pub(crate) fn merge(&mut self, more: OwnAddresses) {
+        self.hosts.extend(more.hosts);
+        more.wider.into_iter().for_each(|net| self.add(net));
+        self.broadcasts.extend(more.broadcasts);
+        self.gateways.extend(more.gateways);
+    }
+
+    /// Whether everything in `other` is in this list.
+    pub(crate) fn includes(&self, other: &OwnAddresses) -> bool {
+        other.hosts.is_subset(&self.hosts)
+            && other.wider.iter().all(|net| self.wider.contains(net))
+            && other.broadcasts.is_subset(&self.broadcasts)
+            && other.gateways.is_subset(&self.gateways)
     }
 
     /// Whether packets to `address` are delivered on this host. `::ffff:a.b.c.d` is a.b.c.d.
@@ -108,7 +164,7 @@ impl OwnAddresses {
         }
     }
 
-    fn route(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn route(&mut self, payload: &[u8]) -> Result<(), Malformed> {
         let (rtmsg, attributes) =
             payload.split_first_chunk::<RTMSG>().ok_or(Malformed("a route shorter than its rtmsg"))?;
         let (family, prefix, kind) = (rtmsg[0], rtmsg[1], rtmsg[7]);
@@ -128,6 +184,18 @@ impl OwnAddresses {
             (RTN_LOCAL, Some(IpAddr::V6(address))) => self.add(six(address, prefix)?),
             (RTN_BROADCAST, Some(address)) => drop(self.broadcasts.insert(address)),
             _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn next_hop_object(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let (nhmsg, attributes) =
+            payload.split_first_chunk::<NHMSG>().ok_or(Malformed("a nexthop shorter than its nhmsg"))?;
+        for attribute in Attributes(attributes) {
+            let attribute = attribute?;
+            if attribute.kind == NHA_GATEWAY {
+                self.gateways.extend(address(nhmsg[0], attribute.value));
+            }
         }
         Ok(())
     }

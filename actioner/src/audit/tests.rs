@@ -3,10 +3,12 @@ use crate::alert::Origin;
 use crate::host::Host;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
+use crate::spared::Spared;
 use conntrack::own::OwnAddresses;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 struct Log {
     directory: tempfile::TempDir,
@@ -19,7 +21,12 @@ impl Log {
     fn new() -> Log {
         Log {
             directory: tempfile::tempdir().unwrap(),
-            host: Host { table_id: "feed".into(), name: "web1".into(), own: OwnAddresses::default() },
+            host: Host {
+                table_id: "feed".into(),
+                name: "web1".into(),
+                own: Arc::new(OwnAddresses::default()),
+                spared: Spared::default(),
+            },
             policy: Policy::parse("never_ban: []\n", Path::new(".")).unwrap(),
             metrics: Metrics::new(std::iter::empty()),
         }

@@ -1,12 +1,14 @@
 //! Who is never banned.
 
-use crate::scene::{HOARDER, host, policy, with};
-use conntrack_actioner::guard::{ban_prefix, may_be_banned};
+use crate::scene::{Desk, HOARDER, about, ban, host, now, policy, refusal, with};
+use conntrack_actioner::guard::{ban_prefix, host_spares, may_be_banned};
 use conntrack_actioner::host::Host;
 use conntrack_actioner::policy::Policy;
+use conntrack_actioner::spared::{Called, Spared};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 fn word(net: &str, host: &Host, policy: &Policy) -> &'static str {
     match may_be_banned(net.parse().unwrap(), host, policy) {
@@ -84,6 +86,110 @@ fn a_prefix_that_merely_contains_one_of_them_is_refused_for_that() {
     }
 }
 
+/// A host with one address of each kind that it spares, in both families.
+fn sparing() -> Host {
+    let of = |text: &[&str]| text.iter().map(|address| address.parse().unwrap()).collect();
+    let mut host = host();
+    host.spared = Spared {
+        resolvers: of(&["198.51.100.10", "2001:db8:1::10"]),
+        sessions: of(&["198.51.100.20", "2001:db8:1::20"]),
+        webhook_peers: of(&["198.51.100.30", "2001:db8:1::30"]),
+        called: Arc::new(Called::of(
+            ["198.51.100.40", "2001:db8:1::40"].map(|address| address.parse().unwrap()),
+            ["198.51.100.50", "2001:db8:1::50"].map(|address| address.parse().unwrap()),
+            false,
+        )),
+    };
+    host
+}
+
+#[test]
+fn whom_the_host_needs_or_knows() {
+    let policy = with("never_ban: []\nlimits: {widest_prefix: {ipv4: 8, ipv6: 16}}\n", HOARDER);
+    let cases = [
+        ("198.51.100.10/32", "resolver"),
+        ("198.51.100.20/32", "ssh_session"),
+        ("198.51.100.30/32", "webhook_peer"),
+        ("198.51.100.40/32", "outbound"),
+        ("198.51.100.50/32", "outbound"),
+        ("2001:db8:1::10/128", "resolver"),
+        ("2001:db8:1::20/128", "ssh_session"),
+        ("2001:db8:1::30/128", "webhook_peer"),
+        ("2001:db8:1::40/128", "outbound"),
+        ("2001:db8:1::50/128", "outbound"),
+        // Their neighbours on either side.
+        ("198.51.100.9/32", "may"),
+        ("198.51.100.11/32", "may"),
+        ("198.51.100.51/32", "may"),
+        ("2001:db8:1::11/128", "may"),
+        // Networks that merely hold one, at either end too.
+        ("198.51.100.8/30", "resolver"),
+        ("198.51.100.20/31", "ssh_session"),
+        ("198.51.100.30/31", "webhook_peer"),
+        ("198.51.100.40/29", "outbound"),
+        ("198.51.100.50/31", "outbound"),
+        ("198.51.100.0/24", "resolver"),
+        ("198.51.100.64/26", "may"),
+        ("2001:db8:1::/64", "resolver"),
+        ("2001:db8:1::40/124", "outbound"),
+        ("2001:db8:1::/121", "resolver"),
+        ("2001:db8:1::80/121", "may"),
+    ];
+    for (net, expected) in cases {
+        assert_eq!(word(net, &sparing(), &policy), expected, "{net}");
+        let spares = host_spares(net.parse().unwrap(), &sparing());
+        assert_eq!(spares.map_or_else(|refusal| refusal.reason(), |()| "may"), expected, "{net}");
+    }
+}
+
+#[test]
+fn what_the_policy_says_is_apart_from_what_the_host_knows() {
+    let policy = with("never_ban: [198.51.100.66]\n", HOARDER);
+    assert_eq!(host_spares("198.51.100.66/32".parse().unwrap(), &sparing()), Ok(()));
+    assert_eq!(word("198.51.100.66/32", &sparing(), &policy), "never_ban");
+    assert_eq!(host_spares("198.51.0.0/25".parse().unwrap(), &sparing()), Ok(()));
+    assert_eq!(word("198.51.0.0/25", &sparing(), &policy), "prefix_too_wide");
+}
+
+/// With more addresses called than are kept, only single ones can be looked up.
+#[test]
+fn where_nobody_can_tell_a_network_is_spared_and_an_address_is_not() {
+    let policy = with("never_ban: []\nlimits: {widest_prefix: {ipv4: 8, ipv6: 16}}\n", HOARDER);
+    let mut host = host();
+    host.spared.called = Arc::new(Called::of(["198.51.100.40".parse().unwrap()], [], true));
+    for (net, expected) in [
+        ("198.51.100.40/32", "outbound"),
+        ("198.51.100.41/32", "may"),
+        ("198.51.101.0/24", "outbound"),
+        ("2001:db8:1::/64", "outbound"),
+        ("2001:db8:1::1/128", "may"),
+    ] {
+        assert_eq!(word(net, &host, &policy), expected, "{net}");
+    }
+}
+
+/// A whole network is banned on the sum of its hosts' entries, unless one of them is needed.
+#[test]
+fn one_needed_host_spares_its_network() {
+    let rules = HOARDER.replace("for: 10m", "ipv4_prefix: 24, for: 10m");
+    let text = "enforce: true\nnever_ban: []\nlimits: {widest_prefix: {ipv4: 24, ipv6: 64}}\n";
+    let mut desk = Desk::new(with(text, &rules), &[("198.51.100.66", 150, 0), ("198.51.100.67", 150, 0)]);
+    assert_eq!(ban(&desk.plan(&about("198.51.100.66"), now(0.0))).net, "198.51.100.0/24".parse().unwrap());
+    desk.host = sparing();
+    assert_eq!(refusal(&desk.plan(&about("198.51.100.66"), now(0.0))).reason(), "resolver");
+}
+
+/// A reload's `never_ban` holds from then on; what stands already is not touched again either.
+#[test]
+fn an_address_that_becomes_spared_is_refused_from_then_on() {
+    let mut desk = Desk::new(policy(HOARDER), &[("198.51.100.66", 300, 0)]);
+    let net = ban(&desk.act(&about("198.51.100.66"), now(0.0))).net;
+    assert_eq!(may_be_banned(net, &desk.host, &desk.policy), Ok(()));
+    desk.policy = with("enforce: true\nnever_ban: [198.51.100.0/24]\n", HOARDER);
+    assert_eq!(refusal(&desk.plan(&about("198.51.100.66"), now(1.0))).reason(), "never_ban");
+    assert!(may_be_banned(net, &desk.host, &desk.policy).is_err(), "what a reload asks of each standing ban");
+}
+
 #[test]
 fn the_broadcast_addresses_of_this_hosts_networks() {
     let lab = tests::netns::Namespace::new("broadcast").unwrap();
@@ -112,8 +218,9 @@ proptest! {
         let source = if six { IpAddr::V6(Ipv6Addr::from_bits(high)) } else { Ipv4Addr::from_bits(bits).into() };
         let net = ban_prefix(source, len4, len6);
         prop_assert!(net.contains(&source.to_canonical()));
-        if may_be_banned(net, &host(), &policy).is_ok() {
+        if may_be_banned(net, &sparing(), &policy).is_ok() {
             for spared in ["127.0.0.1", "::1", "0.0.0.0", "::", "169.254.0.1", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255",
+                "198.51.100.10", "198.51.100.20", "198.51.100.30", "198.51.100.40", "198.51.100.50", "2001:db8:1::10", "2001:db8:1::50",
                 "192.0.2.1", "203.0.113.200", "2001:db8::1", "192.0.2.254", "2001:db8::fe", "10.0.0.1", "198.51.100.5", "2001:db8:aaaa::1"] {
                 prop_assert!(!net.contains(&spared.parse::<IpAddr>().unwrap()), "{net} holds {spared}");
             }

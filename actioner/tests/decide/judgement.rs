@@ -1,6 +1,8 @@
 //! The order of judgement: table identity → matchers → require → never banned → budget.
 
-use crate::scene::{Desk, HOARDER, about, alert, ban, host, is_repeat, now, only, policy, refusal, with};
+use crate::scene::{
+    Desk, HOARDER, about, alert, ban, forge, host, is_repeat, now, only, policy, refusal, table, with,
+};
 use conntrack_actioner::evidence::{Evidence, TableFill};
 use conntrack_actioner::plan::Decision;
 use conntrack_actioner::policy::DeleteAction;
@@ -29,6 +31,9 @@ fn the_order_of_judgement() {
     let text = "enforce: true\nnever_ban: [198.51.100.66]\nlimits: {bans_per_minute: 1}\n";
     let mut desk = Desk::new(with(text, HOARDER), &[("198.51.100.66", 299, 9), ("198.51.100.67", 300, 0)]);
     assert!(matches!(only(&desk.act(&about("198.51.100.67"), now(0.0))), Decision::Ban(_)));
+    let him: std::net::IpAddr = "198.51.100.66".parse().unwrap();
+    desk.host.spared.resolvers.insert(him);
+    forge(&mut desk.table, 5000);
 
     let mut labels = vec![("alertname", "Other"), ("source", "198.51.100.66"), ("table_id", "beef")];
     assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "other_host");
@@ -36,11 +41,25 @@ fn the_order_of_judgement() {
     assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "no_rule");
     labels[0].1 = "Hoarder";
     assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "require_not_met");
-    desk.table.sources.add("198.51.100.66".parse().unwrap(), true, false, false);
+    desk.table.sources.add(him, true, false, false);
+    assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "resolver");
+    desk.host.spared.resolvers.clear();
     assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "never_ban");
     desk.policy = with("enforce: true\nnever_ban: []\nlimits: {bans_per_minute: 1}\n", HOARDER);
+    assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "spoofed_flood");
+    desk.table = table(&[("198.51.100.66", 300, 9)]);
     assert_eq!(refusal(&desk.plan(&alert(&labels), now(0.0))).reason(), "budget_exhausted");
     assert!(matches!(only(&desk.plan(&alert(&labels), now(60.0))), Decision::Ban(_)));
+}
+
+/// Own entries are set apart before any source's are counted, so "0 entries" would be a riddle.
+#[test]
+fn a_source_that_is_this_host_is_called_so_and_not_innocent() {
+    let mut desk = Desk::new(policy(HOARDER), &[("192.0.2.1", 300, 0)]);
+    desk.table.set_local_apart(&desk.host.own);
+    for own in ["192.0.2.1", "::ffff:192.0.2.1", "203.0.113.200"] {
+        assert_eq!(refusal(&desk.plan(&about(own), now(0.0))).reason(), "own_address", "{own}");
+    }
 }
 
 #[test]
@@ -227,6 +246,13 @@ fn every_refusal_has_its_word_in_the_list_and_a_sentence() {
         (Refusal::Broadcast(net), "broadcast"),
         (Refusal::OwnAddress { net, own: address }, "own_address"),
         (Refusal::Gateway { net, gateway: address }, "gateway"),
+        (Refusal::Resolver { net, resolver: address }, "resolver"),
+        (Refusal::SshSession { net, peer: address }, "ssh_session"),
+        (Refusal::WebhookPeer { net, peer: address }, "webhook_peer"),
+        (Refusal::Outbound { net, peer: address, how: "an assured entry leads there" }, "outbound"),
+        (Refusal::OutboundUnknown(net), "outbound"),
+        (Refusal::NothingDead, "require_not_met"),
+        (Refusal::SpoofedFlood { sources: 2000, unreplied_percent: 90 }, "spoofed_flood"),
         (Refusal::NeverBan { net, listed: net }, "never_ban"),
         (Refusal::PrefixTooWide { net, widest: 32 }, "prefix_too_wide"),
         (Refusal::BudgetExhausted { limit: "limits.bans_per_minute = 1".into() }, "budget_exhausted"),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod called;
+mod flood;
 mod guard;
 mod judgement;
 mod repeats;

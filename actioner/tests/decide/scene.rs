@@ -1,7 +1,7 @@
 //! A host, a table and a policy to decide on.
 
-use conntrack::Summary;
 use conntrack::own::OwnAddresses;
+use conntrack::{Family, Flow, L4, Protocol, State, Status, Summary, TcpState, Tuple, Zone};
 use conntrack_actioner::alert::{Alert, Origin};
 use conntrack_actioner::decide::{Scene, decide};
 use conntrack_actioner::evidence::TableFill;
@@ -11,8 +11,11 @@ use conntrack_actioner::now::Now;
 use conntrack_actioner::plan::{Decision, Plan, PlannedBan};
 use conntrack_actioner::policy::Policy;
 use conntrack_actioner::refusal::Refusal;
-use conntrack_actioner::state::State;
+use conntrack_actioner::spared::{Flood, Spared};
+use conntrack_actioner::state::State as Standings;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// One rule over the label `source`, 300 assured entries, ban 10m ×4 up to 24h.
@@ -41,7 +44,7 @@ pub(crate) fn host() -> Host {
         own.map(|net| net.parse().unwrap()),
         gateways.map(|gateway| gateway.parse().unwrap()),
     );
-    Host { table_id: "feed".into(), name: "web1".into(), own }
+    Host { table_id: "feed".into(), name: "web1".into(), own: Arc::new(own), spared: Spared::default() }
 }
 
 pub(crate) fn now(seconds: f64) -> Now {
@@ -79,20 +82,53 @@ pub(crate) fn table(sources: &[(&str, u32, u32)]) -> Summary {
     summary
 }
 
+/// An entry between two TCP ends, seen from its source; `reply` is what answers come from, where an address was translated.
+pub(crate) fn flow(original: (&str, &str), reply: (&str, &str), status: u32) -> Flow {
+    let tuple = |(src, dst): (&str, &str)| {
+        let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
+        let l4 = L4::Ports { src: src.port(), dst: dst.port() };
+        Tuple { src: src.ip(), dst: dst.ip(), protocol: Protocol::TCP, l4 }
+    };
+    let original = tuple(original);
+    Flow {
+        family: Family::of(original.src),
+        original,
+        reply: tuple(reply),
+        zone: Zone::Both(0),
+        status: Status(status),
+        state: State::Tcp(TcpState::Established),
+        timeout: Some(431_000),
+        id: 1,
+        mark: 0,
+        counters: None,
+        synproxy: false,
+    }
+}
+
+/// Adds so many sources with one unreplied entry each.
+pub(crate) fn forge(table: &mut Summary, sources: u32) {
+    for host in 0..sources {
+        let source = Ipv4Addr::from_bits(0xc612_0000 + host);
+        let (source, us) = (format!("{source}:1000"), "192.0.2.1:80");
+        table.add(&flow((&source, us), (us, &source), 0));
+    }
+}
+
 /// Everything that a decision is made on, and what decisions leave.
 pub(crate) struct Desk {
     pub(crate) policy: Policy,
     pub(crate) host: Host,
     pub(crate) table: Summary,
     pub(crate) fill: TableFill,
-    pub(crate) state: State,
+    pub(crate) liberal: bool,
+    pub(crate) state: Standings,
 }
 
 impl Desk {
     pub(crate) fn new(policy: Policy, sources: &[(&str, u32, u32)]) -> Desk {
         let table = table(sources);
         let fill = TableFill { entries: table.entries, limit: 10_000 };
-        Desk { policy, host: host(), table, fill, state: State::new() }
+        Desk { policy, host: host(), table, fill, liberal: false, state: Standings::new() }
     }
 
     /// Decides as the effects thread does, without folding it in.
@@ -104,7 +140,12 @@ impl Desk {
         match Nominator::new(&self.table).nominate(rule, alert) {
             Err(refusal) => Plan::whole(rule, self.policy.enforces(rule), Decision::Refused(refusal)),
             Ok(nominees) => {
-                let scene = Scene { host: &self.host, table: self.fill, now: at };
+                let scene = Scene {
+                    host: &self.host,
+                    table: self.fill,
+                    flood: Flood::in_table(&self.table, self.liberal),
+                    now: at,
+                };
                 decide(&self.policy, &self.state, rule, &nominees, scene)
             }
         }

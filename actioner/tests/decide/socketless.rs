@@ -6,6 +6,8 @@ use conntrack_actioner::decide::{Scene, decide_all};
 use conntrack_actioner::nominate::Nominator;
 use conntrack_actioner::plan::{Decision, Plan, Whose};
 use conntrack_actioner::policy::DeleteAction;
+use conntrack_actioner::spared::Called;
+use std::sync::Arc;
 
 const DEAD: &str = "
 - name: dead
@@ -31,7 +33,7 @@ fn desk(rules: &str, dead: u32) -> Desk {
 }
 
 fn decide_for_all(desk: &Desk) -> Plan {
-    let scene = Scene { host: &desk.host, table: desk.fill, now: now(0.0) };
+    let scene = Scene { host: &desk.host, table: desk.fill, flood: None, now: now(0.0) };
     decide_all(&desk.policy, &desk.policy.rules[0], Nominator::new(&desk.table).all(), scene)
 }
 
@@ -61,7 +63,21 @@ fn what_was_not_judged_is_refused_and_never_zero() {
 #[test]
 fn the_rule_for_all_deletes_when_there_is_anything_dead() {
     assert_eq!(decision(&decide_for_all(&desk(ALL, 1))), &Decision::DeleteSocketless(Whose::Everybodys));
-    assert_eq!(refusal(&decide_for_all(&desk(ALL, 0))).reason(), "require_not_met");
+    let plan = decide_for_all(&desk(ALL, 0));
+    assert_eq!(refusal(&plan).reason(), "require_not_met");
+    assert!(refusal(&plan).to_string().starts_with("no dead slots left"), "{}", refusal(&plan));
+}
+
+#[test]
+fn neither_do_the_hosts_own_facts_nor_a_flood() {
+    let mut desk = desk(DEAD, 60);
+    let him = "198.51.100.66".parse().unwrap();
+    desk.host.spared.resolvers.insert(him);
+    desk.host.spared.called = Arc::new(Called::of([him], [him], false));
+    crate::scene::forge(&mut desk.table, 5000);
+    desk.liberal = true;
+    let plan = desk.plan(&about("198.51.100.66"), now(0.0));
+    assert!(matches!(decision(&plan), Decision::DeleteSocketless(_)), "{plan:?}");
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! The spoof guard: a table full of sources that never answer says that somebody forges addresses. Then entries prove
+//! nothing about the source that stands in them, and a ban would hit whomever the forger chose.
+
+use crate::policy::Rule;
+use conntrack::Summary;
+use conntrack::summary::Mark;
+
+/// More distinct sources than this …
+const SOURCES: u64 = 1000;
+/// … and more unreplied entries than this many of a hundred.
+const UNREPLIED_PERCENT: u64 = 80;
+
+/// A flood of forged sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood {
+    /// Distinct remote sources.
+    pub sources: u64,
+    /// Entries without a reply.
+    pub unreplied: u64,
+    /// All entries.
+    pub entries: u64,
+    /// `nf_conntrack_tcp_be_liberal`: with it an established entry can be forged without seeing our answers (100 of 100;
+    /// without it 0: DOMAIN.md, 1).
+    pub liberal: bool,
+}
+
+impl Flood {
+    /// Whether that is what the table shows, this host's own entries set apart from its sources.
+    pub fn in_table(summary: &Summary, liberal: bool) -> Option<Flood> {
+        let (sources, entries) = (summary.sources.distinct(), summary.entries);
+        let unreplied = summary.marked_in_all(Mark::Unreplied);
+        let flood = sources > SOURCES && unreplied * 100 > entries * UNREPLIED_PERCENT;
+        flood.then_some(Flood { sources, unreplied, entries, liberal })
+    }
+
+    /// Whether what a rule requires could be the forger's work. A socketless entry needs a complete handshake, whose answer
+    /// he never sees: rules that ask for it go on, or a forger could switch them off.
+    pub fn could_forge(&self, rule: &Rule) -> bool {
+        self.liberal || rule.require.source.socketless.is_none()
+    }
+
+    /// Unreplied entries of a hundred.
+    pub fn unreplied_percent(&self) -> u64 {
+        self.unreplied * 100 / self.entries.max(1)
+    }
+}

@@ -1,0 +1,100 @@
+//! Peers of remote sessions that passed authentication: logind and utmp know a session only once PAM has opened it.
+
+use super::{address, present};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+/// So many of logind's files are read at most.
+const MOST: usize = 4096;
+
+/// `struct utmp` of glibc (utmp(5)): where times are 32 bit for the sake of 32-bit programs, and where not.
+const COMPATIBLE: bool =
+    !cfg!(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "loongarch64"));
+const RECORD: usize = if COMPATIBLE { 384 } else { 400 };
+const ADDRESS: usize = if COMPATIBLE { 348 } else { 360 };
+const PROCESS: usize = 4;
+const HOST: std::ops::Range<usize> = 76..332;
+/// `ut_type` of somebody logged in.
+const USER_PROCESS: i16 = 7;
+
+/// The peers of the sessions in logind's directory.
+pub(super) fn of_logind(directory: &Path, troubles: &mut Vec<String>) -> BTreeSet<IpAddr> {
+    let Some(files) = present(directory, std::fs::read_dir(directory), troubles) else {
+        return BTreeSet::new();
+    };
+    // Beside each session's file stand FIFOs with the ending .ref: to read one would wait for ever.
+    let files = files.flatten().filter(|file| file.file_type().is_ok_and(|kind| kind.is_file())).take(MOST);
+    let texts = files.filter_map(|file| present(&file.path(), std::fs::read(file.path()), troubles));
+    texts.filter_map(|text| remote_host(&String::from_utf8_lossy(&text))).collect()
+}
+
+/// The peer of one session's file: of a user's, not of a log-in screen that waits for somebody far away.
+pub fn remote_host(text: &str) -> Option<IpAddr> {
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.split_once('=').filter(|(name, _)| *name == key))
+            .map(|(_, value)| value)
+    };
+    let remote =
+        value("REMOTE") == Some("1") && value("CLASS").is_some_and(|class| class.starts_with("user"));
+    remote.then(|| value("REMOTE_HOST").and_then(address)).flatten()
+}
+
+/// The peers of those who are logged in by utmp's records. `lives`: whether the process of that id does.
+pub fn remote_logins(records: &[u8], lives: impl Fn(i32) -> bool) -> BTreeSet<IpAddr> {
+    records.chunks_exact(RECORD).filter_map(|record| remote_login(record, &lives)).collect()
+}
+
+fn remote_login(record: &[u8], lives: impl Fn(i32) -> bool) -> Option<IpAddr> {
+    let kind = i16::from_ne_bytes(*record.first_chunk()?);
+    let process = i32::from_ne_bytes(*record.get(PROCESS..)?.first_chunk()?);
+    if kind != USER_PROCESS || !lives(process) {
+        return None;
+    }
+    let octets: [u8; 16] = *record.get(ADDRESS..)?.first_chunk()?;
+    let host = record.get(HOST)?.split(|byte| *byte == 0).next()?;
+    match octets {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => address(std::str::from_utf8(host).ok()?),
+        // An IPv4 address fills the first word alone.
+        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Some(Ipv4Addr::new(a, b, c, d).into()),
+        six => Some(IpAddr::V6(Ipv6Addr::from(six)).to_canonical()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: i16, process: i32, host: &str, octets: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; RECORD];
+        record[..2].copy_from_slice(&kind.to_ne_bytes());
+        record[PROCESS..PROCESS + 4].copy_from_slice(&process.to_ne_bytes());
+        record[HOST.start..HOST.start + host.len()].copy_from_slice(host.as_bytes());
+        record[ADDRESS..ADDRESS + octets.len()].copy_from_slice(octets);
+        record
+    }
+
+    #[test]
+    fn records_of_utmp() {
+        let six = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
+        let mapped = "::ffff:198.51.100.8".parse::<Ipv6Addr>().unwrap().octets();
+        let records = [
+            record(USER_PROCESS, 1, "admin.example.org", &[198, 51, 100, 7]),
+            record(USER_PROCESS, 1, "2001:db8::7", &six),
+            record(USER_PROCESS, 1, "", &mapped),
+            record(USER_PROCESS, 1, "198.51.100.9", &[]),
+            record(USER_PROCESS, 1, "fe80::9%eth0", &[]),
+            // Not logged in; a process that is gone; a name; a terminal of this host; cut short.
+            record(8, 1, "", &[198, 51, 100, 20]),
+            record(6, 1, "", &[198, 51, 100, 21]),
+            record(USER_PROCESS, 2, "", &[198, 51, 100, 22]),
+            record(USER_PROCESS, 1, "attacker.example.org", &[]),
+            record(USER_PROCESS, 1, ":0", &[]),
+            record(USER_PROCESS, 1, "", &[198, 51, 100, 23])[..RECORD - 1].to_vec(),
+        ];
+        let found = remote_logins(&records.concat(), |process| process == 1);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["198.51.100.7", "198.51.100.8", "198.51.100.9", "2001:db8::7", "fe80::9"]);
+    }
+}
