@@ -24,8 +24,8 @@ fn the_packaged_policy_is_valid_without_a_warning_and_changes_nothing() {
     assert!(out.contains("mode       dry run"), "{out}");
     assert!(!out.contains("[enforce]"), "{out}");
     assert!(out.contains("never ban  private networks"), "{out}");
-    let rule = "rule       hoarder: on alertname=\"ConntrackSourceHoardsEntries\", the source in label source; if source \
-                assured ≥ 300 and table ≥ 50 % full; then ban /32 or /128 for 10m (×4 each time, to 1day) and delete \
+    let rule = "rule       hoarder: on alertname=\"ConntrackSourceHoardsEntries\", severity=~\"info|warning|critical\", the source in \
+                label source; if source socketless ≥ 300 and table ≥ 50 % full; then ban /32 or /128 for 10m (×4 each time, to 1day) and delete \
                 all its entries [dry run]";
     assert!(out.contains(rule), "{out}");
 }
