@@ -8,7 +8,7 @@ use tests::{
     Result,
     attack::{Attack, Pace},
     flood::syn_flood,
-    scenario::{ALERT, HABITS, SLOW_FILL, Scenario, Seer, Stage, Story, THRESHOLD},
+    scenario::{ALERT, Evidence, HABITS, SLOW_FILL, Scenario, Seer, Stage, Story, THRESHOLD},
     topology::Family,
     wait::wait_until,
 };
@@ -68,9 +68,9 @@ fn a_ban_that_somebody_undoes_is_noticed() -> Result<()> {
     Ok(())
 }
 
-/// His sockets are alive and the server's kernel asks after them each second: ban and deletion alone would not free a slot.
+/// What the packaged policy's comment says of living connections: `assured` instead of `socketless`. His sockets are alive and the server's kernel asks after them each second: ban and deletion alone would not free a slot.
 fn hoarder_is_thrown_out(family: Family) -> Result<()> {
-    let scenario = Scenario::start(family, Seer::Watch)?;
+    let scenario = Scenario::start_by(family, Seer::Watch, Evidence::Assured)?;
     let attack = scenario.hoard(SLOW_FILL)?;
     proved(&scenario, attack).map(drop)
 }

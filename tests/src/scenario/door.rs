@@ -1,11 +1,16 @@
 //! What the kernel says: the table as conntrack(8) prints it, the set as ipset(8) does, and packets counted on both sides
 //! of the drop rule. Nothing here asks our own programs.
 
-use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
 
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::settings::Evidence;
 use crate::{
     Failure, Result,
     listing::{Entry, list},
@@ -19,6 +24,7 @@ const SETS: [&str; 2] = ["conntrack-guard-4", "conntrack-guard-6"];
 #[derive(Debug)]
 pub struct Door {
     attackers: IpNet,
+    busy: IpAddr,
 }
 
 /// The kernel at one moment.
@@ -32,6 +38,10 @@ pub struct Look {
     pub his: usize,
     /// Those that an attacker began and that are assured.
     pub his_assured: usize,
+    /// Those that an attacker began, that say ESTABLISHED, and for which the server has no socket, as `ss` shows them.
+    pub his_dead: usize,
+    /// Assured entries that the busy client began.
+    pub busy_assured: usize,
     /// Entries by the source of their original direction, the largest first; the server's own left out.
     pub sources: Vec<(IpAddr, usize)>,
     /// Everything in the actioner's sets.
@@ -49,12 +59,20 @@ impl Look {
     pub fn bans(&self, net: IpNet) -> bool {
         self.banned.contains(&net)
     }
+
+    /// How much of it speaks against the attacker.
+    pub fn counted(&self, evidence: Evidence) -> usize {
+        match evidence {
+            Evidence::Socketless => self.his_dead,
+            Evidence::Assured => self.his_assured,
+        }
+    }
 }
 
 impl Door {
     /// Counts packets from `attackers` in the namespace, before raw PREROUTING (-300), where the drop rule is, and
     /// behind it, before conntrack (-200).
-    pub(super) fn watch(namespace: &Namespace, attackers: IpNet) -> Result<Self> {
+    pub(super) fn watch(namespace: &Namespace, attackers: IpNet, busy: IpAddr) -> Result<Self> {
         let family = if attackers.addr().is_ipv4() { "ip" } else { "ip6" };
         let (webhook, port) =
             super::settings::WEBHOOK.split_once(':').expect("the webhook's address has a port");
@@ -68,14 +86,15 @@ impl Door {
                chain told {{ type filter hook input priority 0; ip daddr {webhook} tcp dport {port} counter name webhook; }}\n\
              }}\n"
         ))?;
-        Ok(Self { attackers })
+        Ok(Self { attackers, busy })
     }
 
     pub(super) fn attackers(&self) -> IpNet {
         self.attackers
     }
 
-    /// The set is read first and the counters last: what passed after a look that shows a ban passed after the ban.
+    /// The set is read first and the counters last: what passed after a look that shows a ban passed after the ban. The sockets are
+    /// read after the table: a connection made between the two must not look dead.
     pub(super) fn look(&self, namespace: &Namespace) -> Result<Look> {
         let mut banned = Vec::new();
         for set in SETS {
@@ -83,6 +102,7 @@ impl Door {
             banned.extend(saved.lines().filter_map(element));
         }
         let entries = list(namespace)?;
+        let sockets = peers(&namespace.output(&["ss", "-Htn", "state", "connected"])?);
         let counters = counters(namespace)?;
         let counter = |name| {
             counters
@@ -94,7 +114,9 @@ impl Door {
             at: SystemTime::now(),
             entries: entries.len(),
             his: entries.iter().filter(|entry| ends(entry).any(|end| self.attackers.contains(&end))).count(),
-            his_assured: entries.iter().filter(|entry| self.is_his(entry) && entry.is("ASSURED")).count(),
+            his_assured: assured(&entries, |source| self.attackers.contains(&source)),
+            his_dead: entries.iter().filter(|entry| self.is_dead(entry, &sockets)).count(),
+            busy_assured: assured(&entries, |source| source == self.busy),
             sources: sources(&entries),
             banned,
             came: counter("came")?,
@@ -103,9 +125,27 @@ impl Door {
         })
     }
 
-    fn is_his(&self, entry: &Entry) -> bool {
-        entry.source().parse().is_ok_and(|source: IpAddr| self.attackers.contains(&source))
+    fn is_dead(&self, entry: &Entry, sockets: &BTreeSet<SocketAddr>) -> bool {
+        let client = begun_by(entry).zip(entry.original.get("sport").and_then(|port| port.parse().ok()));
+        entry.state.as_deref() == Some("ESTABLISHED")
+            && client.is_some_and(|(source, port)| {
+                self.attackers.contains(&source) && !sockets.contains(&SocketAddr::new(source, port))
+            })
     }
+}
+
+fn begun_by(entry: &Entry) -> Option<IpAddr> {
+    entry.source().parse().ok()
+}
+
+fn assured(entries: &[Entry], by: impl Fn(IpAddr) -> bool) -> usize {
+    let of = |entry: &&Entry| entry.is("ASSURED") && begun_by(entry).is_some_and(&by);
+    entries.iter().filter(of).count()
+}
+
+/// The far ends of `ss -Htn state connected`: `SYN-RECV 0 0 192.0.2.1:80 198.51.100.66:10000`.
+fn peers(printed: &str) -> BTreeSet<SocketAddr> {
+    printed.lines().filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).collect()
 }
 
 /// `add conntrack-guard-4 198.51.100.66 timeout 599`
@@ -162,5 +202,13 @@ mod tests {
         );
         assert_eq!(named("add conntrack-guard-6 2001:db8::/64 timeout 9").as_deref(), Some("2001:db8::/64"));
         assert_eq!(named("create conntrack-guard-4 hash:net family inet"), None);
+    }
+
+    #[test]
+    fn far_ends_are_read_as_ss_prints_them() {
+        let printed = "SYN-RECV  0 0 192.0.2.1:80 198.51.100.66:10000\n\
+                       ESTAB     0 0 [2001:db8:2::1]:80 [2001:db8:51::66]:10001\n";
+        let expected = ["198.51.100.66:10000", "[2001:db8:51::66]:10001"].map(|one| one.parse().unwrap());
+        assert_eq!(peers(printed), BTreeSet::from(expected));
     }
 }

@@ -3,9 +3,11 @@
 //! ```text
 //! attacker ──┐            ┌─ service (TCP_DEFER_ACCEPT) at :80 and at [::]:80
 //!            ├── server ──┼─ conntrack-exporter → Prometheus → Alertmanager ─┬→ conntrack-actioner → ban + delete
-//! honest ────┘            └─ … or conntrack-actioner's own watch             └→ people
+//! honest ────┤            └─ … or conntrack-actioner's own watch             └→ people
+//! busy ──────┘
 //! ```
 
+pub mod defaults;
 pub mod door;
 pub mod settings;
 pub mod story;
@@ -23,8 +25,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use self::{
+    defaults::AtDefaults,
     door::{Door, Look},
-    settings::{Seer, THRESHOLD},
+    settings::{Evidence, GRACE, Seer, THRESHOLD},
     story::{Finding, Progress, Stage, Story, Timeline},
 };
 use crate::{
@@ -47,26 +50,31 @@ const READY: Duration = Duration::from_secs(20);
 pub const ALERT: &str = "ConntrackSourceHoardsEntries";
 /// The service's port.
 pub const PORT: u16 = 80;
-/// The honest client's entries linger so long after it has closed a connection (120 s by default): the attack is sped up,
-/// and with it the forgetting. Without this, its TIME_WAIT entries alone would make it a hoarder by our small threshold.
-const TIME_WAIT: &str = "10";
-/// 19 connections a minute and host in DOMAIN.md 1; here 40 a second. He stops at 300, as he did there.
-pub const SLOW_FILL: Pace = Pace { count: 300, per_second: 40, within: Duration::from_secs(90) };
+/// The server gives a silent request up after seconds; five of these, the default, take a minute (DOMAIN.md 1).
+const SYNACK_RETRIES: &str = "1";
+/// 19 connections a minute and host in DOMAIN.md 1, and an end at about 300; here 60 a second, and no end before the ban, so that his
+/// last packets can be seen.
+pub const SLOW_FILL: Pace = Pace { count: 3000, per_second: 60, within: Duration::from_secs(90) };
 /// The service asks silent peers after a second whether they still live: with sockets left behind, its questions would bring a
 /// hoarder's entries back (DOMAIN.md 3).
 const KEEP_ALIVE: KeepAlive = KeepAlive::Every(Duration::from_secs(1));
-/// Twenty connections kept open, four new ones a second: 60 entries at most with the forgetting above.
+/// Twenty connections kept open, four new ones a second.
 pub const HABITS: Habits = Habits {
     keep: 20,
     round: Duration::from_millis(100),
     open: Duration::from_millis(250),
     patience: Duration::from_millis(900),
 };
+/// The look-alike, a proxy or a crawler: 50 finished connections a second. Each leaves an assured entry in TIME_WAIT for two minutes,
+/// so it soon holds more assured entries than the attacker may hold dead ones.
+pub const BUSY: Habits = Habits { keep: 0, open: Duration::from_millis(20), ..HABITS };
 
-/// A server under guard, an attacker who has not begun, an honest client at work.
+/// A server under guard, an attacker who has not begun, honest clients at work.
 #[derive(Debug)]
 pub struct Scenario {
     honest: Honest,
+    busy: Honest,
+    evidence: Evidence,
     monitoring: Option<Monitoring>,
     actioner: Running,
     _services: [Responder; 2],
@@ -122,10 +130,17 @@ impl Scenario {
     /// # Errors
     /// When a tool is missing, a program does not start, or a file we ship no longer says what is changed for the stage.
     pub fn start(family: Family, seer: Seer) -> Result<Self> {
-        require(&Tool::ALL)?;
-        let topology = Topology::direct(&["attacker", "honest"])?;
+        Self::start_by(family, seer, Evidence::Socketless)
+    }
+
+    /// The same with other evidence than the packaged policy asks for.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(family: Family, seer: Seer, evidence: Evidence) -> Result<Self> {
+        let topology = topology()?;
         let attacker = topology.peer("attacker").address(family);
-        Self::on(topology, family, seer, attacker.into())
+        Self::on(topology, family, seer, evidence, attacker.into())
     }
 
     /// The same with an attacker who has every address of `attackers`.
@@ -133,25 +148,43 @@ impl Scenario {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with_many(family: Family, seer: Seer, attackers: IpNet) -> Result<Self> {
-        require(&Tool::ALL)?;
-        let topology = Topology::direct(&["attacker", "honest"])?;
+        let topology = topology()?;
         topology.give_prefix("attacker", attackers)?;
-        Self::on(topology, family, seer, attackers)
+        Self::on(topology, family, seer, Evidence::Socketless, attackers)
     }
 
-    fn on(topology: Topology, family: Family, seer: Seer, attackers: IpNet) -> Result<Self> {
+    fn on(
+        topology: Topology,
+        family: Family,
+        seer: Seer,
+        evidence: Evidence,
+        attackers: IpNet,
+    ) -> Result<Self> {
         let server = &topology.server;
-        server.sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", TIME_WAIT)?;
-        let door = Door::watch(server, attackers)?;
+        server.sysctl("net/ipv4/tcp_synack_retries", SYNACK_RETRIES)?;
+        let door = Door::watch(server, attackers, topology.peer("busy").address(family))?;
         let at = [Family::V4, Family::V6].map(|family| topology.server_socket(family, PORT));
         let serve = |address| Responder::start(server, address, Accept::Deferred, KEEP_ALIVE);
         let services = [serve(at[0])?, serve(at[1])?];
         let directory = tempfile::tempdir().tried(|| "a directory for the scenario")?;
-        let actioner = actioner(&topology, &directory, seer)?;
+        let actioner = actioner(&topology, &directory, seer, evidence)?;
         let monitoring = seer.scrapes().then(|| Monitoring::start(&topology)).transpose()?;
-        let kept_at = topology.server_socket(family, PORT);
-        let honest = Honest::start(&topology.peer("honest").namespace, kept_at, at.to_vec(), HABITS)?;
-        Ok(Self { honest, monitoring, actioner, _services: services, directory, door, family, topology })
+        let target = topology.server_socket(family, PORT);
+        let honest = Honest::start(&topology.peer("honest").namespace, target, at.to_vec(), HABITS)?;
+        let busy = Honest::start(&topology.peer("busy").namespace, target, vec![target], BUSY)?;
+        let _services = services;
+        Ok(Self {
+            honest,
+            busy,
+            evidence,
+            monitoring,
+            actioner,
+            _services,
+            directory,
+            door,
+            family,
+            topology,
+        })
     }
 
     /// The namespaces.
@@ -191,6 +224,21 @@ impl Scenario {
     /// The honest client's life so far.
     pub fn honest(&self) -> HonestReport {
         self.honest.so_far()
+    }
+
+    /// The busy client's life so far.
+    pub fn busy(&self) -> HonestReport {
+        self.busy.so_far()
+    }
+
+    /// The busy client's address in the family under attack.
+    pub fn busy_address(&self) -> IpAddr {
+        self.topology.peer("busy").address(self.family)
+    }
+
+    /// What is counted against a source here.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence
     }
 
     /// The service under attack.
@@ -256,10 +304,15 @@ impl Scenario {
     }
 }
 
-fn actioner(topology: &Topology, directory: &TempDir, seer: Seer) -> Result<Running> {
+fn topology() -> Result<Topology> {
+    require(&Tool::ALL)?;
+    Topology::direct(&["attacker", "honest", "busy"])
+}
+
+fn actioner(topology: &Topology, directory: &TempDir, seer: Seer, evidence: Evidence) -> Result<Running> {
     let path = |name: &str| directory.path().join(name).display().to_string();
     let policy = path("policy.yaml");
-    fs::write(&policy, settings::policy(seer)?).tried(|| policy.clone())?;
+    fs::write(&policy, settings::policy(seer, evidence)?).tried(|| policy.clone())?;
     let address = Program::Actioner.default_address();
     let arguments = [
         "--policy.file",
@@ -281,7 +334,9 @@ impl Monitoring {
         let server = &topology.server;
         let people = settings::PEOPLE.parse().expect("an address");
         let people = Receiver::start(server, people, |_| Answer::default())?;
-        let exporter = Program::Exporter.start(server, Program::Exporter.default_address(), &[])?;
+        let exporter = Program::Exporter;
+        let grace = ["--collector.sockets.grace", GRACE];
+        let exporter = exporter.start(server, exporter.default_address(), &grace)?;
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let alertmanager = Alertmanager::start(server, at(9093), &settings::alertmanager()?)?;
         let (configuration, rules) = (settings::prometheus()?, settings::rules()?);

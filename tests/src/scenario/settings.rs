@@ -5,9 +5,10 @@ use std::fs;
 
 use crate::{Failure, Result, failure::Tried, programs::workspace};
 
-/// A source with so many assured entries is a hoarder here; 300 as shipped. `nf_conntrack_max` is global and no concern
-/// of a namespace, so how full the table is has no part in it.
-pub const THRESHOLD: usize = 100;
+/// A source with so many dead slots is a hoarder, here and as shipped (`alerts/thresholds.yaml`).
+pub const THRESHOLD: usize = 300;
+/// Idle for so long without a socket is dead; 30 s as shipped. Requests live for seconds here, and for a minute elsewhere.
+pub const GRACE: &str = "2s";
 /// Where the actioner hears Alertmanager and nobody else, so that webhooks can be told from scrapes.
 pub const WEBHOOK: &str = "127.0.0.2:10049";
 /// Where people hear.
@@ -36,17 +37,33 @@ impl Seer {
     }
 }
 
-/// `packaging/policy.yaml`, enforcing.
+/// What makes a source a hoarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Dead slots, as shipped.
+    Socketless,
+    /// Assured entries, living ones too: the change that the packaged policy's comment speaks of.
+    Assured,
+}
+
+/// `packaging/policy.yaml`, enforcing, with the grace above. `nf_conntrack_max` is global and no concern of a namespace, so how
+/// full the table is has no part in it.
 ///
 /// # Errors
 /// When it no longer says what is changed here.
-pub fn policy(seer: Seer) -> Result<String> {
+pub fn policy(seer: Seer, evidence: Evidence) -> Result<String> {
+    let hoarder = format!("source: {{socketless: {THRESHOLD}}}");
+    let by = match evidence {
+        Evidence::Socketless => hoarder.clone(),
+        Evidence::Assured => hoarder.replace("socketless", "assured"),
+    };
     let mut shipped = Shipped::read("packaging/policy.yaml")?
         .with("\nenforce: false\n", "\nenforce: true\n")?
-        .with("source: {assured: 300}", &format!("source: {{assured: {THRESHOLD}}}"))?
+        .with(&hoarder, &by)?
+        .with("\nsocketless_grace: 30s\n", &format!("\nsocketless_grace: {GRACE}\n"))?
         .with("table: {fill_percent: 50}", "table: {fill_percent: 0.001}")?;
     if !seer.watches() {
-        shipped = shipped.without("\nwatch:\n", "\n# More rules from files")?;
+        shipped = shipped.without("\nwatch:\n", "\n# An established entry that is idle")?;
     }
     Ok(shipped.text)
 }
@@ -56,11 +73,12 @@ pub fn policy(seer: Seer) -> Result<String> {
 /// # Errors
 /// When it no longer says what is changed here.
 pub fn rules() -> Result<String> {
-    let shipped = "\
-        max_over_time(nf_conntrack_source_assured_entries[2m]) >= 300
-        and on (job, instance) instance:nf_conntrack_fill:ratio >= 0.5\n";
-    let scaled = shipped.replace(">= 300", &format!(">= {THRESHOLD}")).replace(">= 0.5", ">= 0");
-    Ok(Shipped::read("alerts/conntrack-guard.rules.yml")?.with(shipped, &scaled)?.text)
+    let fill = "and on (job, instance) instance:nf_conntrack_fill:ratio >= 0.5\n";
+    let shipped = format!(
+        "        max_over_time(nf_conntrack_source_socketless_entries[2m]) >= {THRESHOLD}\n        {fill}"
+    );
+    let scaled = shipped.replace(">= 0.5", ">= 0");
+    Ok(Shipped::read("alerts/conntrack-guard.rules.yml")?.with(&shipped, &scaled)?.text)
 }
 
 /// `alerts/alertmanager.example.yml`: the actioner at [`WEBHOOK`], people at [`PEOPLE`], told at once.
@@ -127,6 +145,7 @@ mod tests {
 
     #[test]
     fn every_file_says_what_is_changed() {
+        let policy = |seer| policy(seer, Evidence::Socketless);
         for text in [policy(Seer::Watch), policy(Seer::Prometheus), rules(), alertmanager(), prometheus()] {
             assert!(!text.unwrap().is_empty());
         }
@@ -134,9 +153,12 @@ mod tests {
 
     #[test]
     fn the_watch_is_left_out_whole() {
-        assert!(policy(Seer::Watch).unwrap().contains("\nwatch:\n"));
-        let without = policy(Seer::Prometheus).unwrap();
+        let policy = |seer| policy(seer, Evidence::Socketless).unwrap();
+        assert!(policy(Seer::Watch).contains("\nwatch:\n"));
+        let without = policy(Seer::Prometheus);
         assert!(!without.contains("\nwatch:\n") && !without.contains("- alert:"), "{without}");
-        assert!(without.contains("\nrules:\n"));
+        assert!(
+            without.contains("\nrules:\n") && without.contains(&format!("\nsocketless_grace: {GRACE}\n"))
+        );
     }
 }

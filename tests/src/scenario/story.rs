@@ -16,7 +16,7 @@ const VISITS: usize = 8;
 pub enum Stage {
     /// The attacker's first packet reached the server.
     FirstPacket,
-    /// The attacker holds as many assured entries as the rule and the policy ask for.
+    /// The attacker holds as many dead slots as the rule and the policy ask for, by our own count.
     Threshold,
     /// The alert fires: by Prometheus' account, or the watch's.
     Alert,
@@ -195,7 +195,7 @@ impl Scenario {
         if look.came > 0 {
             reached(Stage::FirstPacket, look.at);
         }
-        if look.his_assured >= THRESHOLD {
+        if look.counted(self.evidence()) >= THRESHOLD {
             reached(Stage::Threshold, look.at);
         }
         if look.webhook > 0 {
@@ -245,6 +245,7 @@ impl Scenario {
         let his = self.attackers();
         let others: Vec<_> = end.banned.iter().filter(|net| **net != his).collect();
         let knocked = end.came - end.passed;
+        let busy = self.busy();
         let finding = |claim, holds, seen| Finding { claim, holds, seen };
         let findings = vec![
             finding(
@@ -264,6 +265,18 @@ impl Scenario {
                 "the honest client lost no connection",
                 honest.lost.is_empty() && honest.kept == HABITS.keep,
                 lived(&honest),
+            ),
+            finding(
+                "a busy client with more entries in TIME_WAIT than that is left alone",
+                end.busy_assured >= THRESHOLD
+                    && busy.lost.is_empty()
+                    && !end.bans(self.busy_address().into()),
+                format!(
+                    "{} assured entries, {} connections made, {} lost",
+                    end.busy_assured,
+                    busy.opened,
+                    busy.lost.len()
+                ),
             ),
             finding("nobody else is banned", others.is_empty(), format!("{} in the sets", end.banned.len())),
         ];
@@ -289,10 +302,11 @@ impl Scenario {
             what: format!("the story to end; not reached: {}", missing.join(", ")),
             waited: PATIENCE,
             last: format!(
-                "{} of his {} entries assured, {} of {} packets let in, in the sets: {:?}; the actioner decided {decided}, and \
+                "{} of his {} entries assured, {} dead, {} of {} packets let in, in the sets: {:?}; the actioner decided {decided}, and \
                  its log ends:\n{}",
                 look.his_assured,
                 look.his,
+                look.his_dead,
                 look.passed,
                 look.came,
                 look.banned,
