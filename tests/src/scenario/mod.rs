@@ -65,15 +65,16 @@ pub const HABITS: Habits = Habits {
     open: Duration::from_millis(250),
     patience: Duration::from_millis(900),
 };
-/// The look-alike, a proxy or a crawler: 50 finished connections a second. Each leaves an assured entry in TIME_WAIT for two minutes,
+/// The look-alike, a proxy or a crawler: about 30 finished connections a second. Each leaves an assured entry in TIME_WAIT for two minutes,
 /// so it soon holds more assured entries than the attacker may hold dead ones.
-pub const BUSY: Habits = Habits { keep: 0, open: Duration::from_millis(20), ..HABITS };
+pub const BUSY: Habits = Habits { keep: 0, open: Duration::from_millis(30), ..HABITS };
 
 /// A server under guard, an attacker who has not begun, honest clients at work.
 #[derive(Debug)]
 pub struct Scenario {
     honest: Honest,
-    busy: Honest,
+    /// None where assured entries are the evidence: there it is a hoarder.
+    busy: Option<Honest>,
     evidence: Evidence,
     monitoring: Option<Monitoring>,
     actioner: Running,
@@ -171,7 +172,9 @@ impl Scenario {
         let monitoring = seer.scrapes().then(|| Monitoring::start(&topology)).transpose()?;
         let target = topology.server_socket(family, PORT);
         let honest = Honest::start(&topology.peer("honest").namespace, target, at.to_vec(), HABITS)?;
-        let busy = Honest::start(&topology.peer("busy").namespace, target, vec![target], BUSY)?;
+        let busy = (evidence == Evidence::Socketless)
+            .then(|| Honest::start(&topology.peer("busy").namespace, target, vec![target], BUSY));
+        let busy = busy.transpose()?;
         let _services = services;
         Ok(Self {
             honest,
@@ -226,9 +229,9 @@ impl Scenario {
         self.honest.so_far()
     }
 
-    /// The busy client's life so far.
-    pub fn busy(&self) -> HonestReport {
-        self.busy.so_far()
+    /// The busy client's life so far, where there is one.
+    pub fn busy(&self) -> Option<HonestReport> {
+        self.busy.as_ref().map(Honest::so_far)
     }
 
     /// The busy client's address in the family under attack.

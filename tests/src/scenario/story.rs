@@ -1,12 +1,17 @@
 //! What happens on the stage, when, and whether it ended well.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use super::{HABITS, Look, Scenario, THRESHOLD};
 use crate::{Failure, Result, attack::Attack, honest::HonestReport};
 
-/// From the attack's first packet to the ban and its proof.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// From the attack's first packet to the ban and its proof; slots take 7 s to die.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks, each of which starts six programs and takes as long: what is watched must not starve.
+const LOOK: Duration = Duration::from_millis(50);
 /// After the ban he must have tried so often again, 1.5 s each, and the honest client made so many new connections.
 const KNOCKS: usize = 3;
 const VISITS: usize = 8;
@@ -156,7 +161,7 @@ impl Scenario {
     /// Follows the attack until the ban has proved itself; `tell` hears of every look and may end it with a failure.
     ///
     /// # Errors
-    /// When a stage is not reached within 45 s, or a look fails.
+    /// When a stage is not reached within a minute, or a look fails.
     pub fn follow(&self, attack: &Attack, mut tell: impl FnMut(Progress<'_>) -> Result<()>) -> Result<Story> {
         let mut memory = Memory::default();
         let start = SystemTime::now();
@@ -166,7 +171,8 @@ impl Scenario {
             tell(Progress { look: &look, timeline: &memory.timeline, news, honest: honest.clone() })?;
             if let Some((passed, tried, opened)) = memory.at_ban {
                 let knocks = attack.tried() - tried;
-                let proved = knocks >= KNOCKS && honest.opened >= opened + VISITS;
+                let busy = self.busy().is_none() || look.busy_assured >= THRESHOLD;
+                let proved = knocks >= KNOCKS && honest.opened >= opened + VISITS && busy;
                 if proved && memory.timeline.at(Stage::Gone).is_some() {
                     let passed_after_ban = look.passed - passed;
                     return Ok(self.end(memory, look, passed_after_ban, knocks, honest));
@@ -175,6 +181,7 @@ impl Scenario {
             if start.elapsed().unwrap_or_default() > PATIENCE {
                 return Err(self.unfinished(&memory, &look));
             }
+            thread::sleep(LOOK);
         }
     }
 
@@ -245,9 +252,8 @@ impl Scenario {
         let his = self.attackers();
         let others: Vec<_> = end.banned.iter().filter(|net| **net != his).collect();
         let knocked = end.came - end.passed;
-        let busy = self.busy();
         let finding = |claim, holds, seen| Finding { claim, holds, seen };
-        let findings = vec![
+        let mut findings = vec![
             finding(
                 "the attacker's packets no longer arrive",
                 passed_after_ban == 0 && knocked > 0,
@@ -266,20 +272,21 @@ impl Scenario {
                 honest.lost.is_empty() && honest.kept == HABITS.keep,
                 lived(&honest),
             ),
+            finding("nobody else is banned", others.is_empty(), format!("{} in the sets", end.banned.len())),
+        ];
+        findings.extend(self.busy().map(|busy| {
+            let left_alone = busy.lost.is_empty() && !end.bans(self.busy_address().into());
             finding(
                 "a busy client with more entries in TIME_WAIT than that is left alone",
-                end.busy_assured >= THRESHOLD
-                    && busy.lost.is_empty()
-                    && !end.bans(self.busy_address().into()),
+                end.busy_assured >= THRESHOLD && left_alone,
                 format!(
                     "{} assured entries, {} connections made, {} lost",
                     end.busy_assured,
                     busy.opened,
                     busy.lost.len()
                 ),
-            ),
-            finding("nobody else is banned", others.is_empty(), format!("{} in the sets", end.banned.len())),
-        ];
+            )
+        }));
         let worst = memory.worst.unwrap_or_else(|| end.clone());
         let Memory { timeline, returned, .. } = memory;
         Story { timeline, worst, end, passed_after_ban, returned, knocks, honest, findings }

@@ -47,7 +47,7 @@ impl Screen {
 The attacker completes the handshake and says nothing more. The server waits in SYN_RECV, gives up and forgets him,
 but each handshake leaves an entry that says ESTABLISHED [ASSURED] and stays for five days: a dead slot.
 The honest client keeps 20 connections busy and opens four new ones a second. The busy one is a proxy's look-alike:
-50 finished connections a second, each of which stays in the table for two minutes (TIME_WAIT).
+30 finished connections a second, each of which stays in the table for two minutes (TIME_WAIT).
 
 The policy and the rules are those we ship: 300 dead slots of one source. What differs from a real server:
 he makes {} slots a second and not 19 a minute; the server gives up after seconds and not a minute
@@ -130,7 +130,7 @@ All of this happens in network namespaces of this process: your host's network a
             story.timeline.after_threshold(Stage::Gone)
         });
         self.last_packet(watch, prometheus);
-        println!("\n  The kernel is asked about twenty times a second, so times are good to about 0.05 s.");
+        println!("\n  The kernel is asked about ten times a second, so times are good to about 0.1 s.");
     }
 
     fn last_packet(&self, watch: &Story, prometheus: &Story) {
