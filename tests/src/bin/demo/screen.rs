@@ -134,26 +134,23 @@ All of this happens in network namespaces of this process: your host's network a
     }
 
     fn last_packet(&self, watch: &Story, prometheus: &Story) {
-        let last = |story: &Story| seconds(story.timeline.after_first_packet(Stage::LastPacket));
         println!("\n{}\n", self.strong("From the attacker's first packet to his last one that arrives"));
-        println!(
-            "  {:<72}{:>10}",
-            "his own pace: the threshold could not be crossed sooner (own watch's run)",
-            { seconds(watch.timeline.after_first_packet(Stage::Threshold)) }
-        );
-        println!("  {:<72}{:>10}   measured", "own watch, a look each second", last(watch));
-        println!(
-            "  {:<72}{:>10}   measured",
-            "Prometheus, scrape and evaluation each second",
-            last(prometheus)
-        );
+        let row = |words: &str, time, how: &str| println!("  {words:<72}{:>10}   {how}", seconds(time));
+        let first = "his own pace: the threshold could not be crossed sooner (own watch's run)";
+        row(first, watch.timeline.after_first_packet(Stage::Threshold), "");
+        let last = |story: &Story| story.timeline.after_first_packet(Stage::LastPacket);
+        row("own watch, a look each second", last(watch), "measured");
+        row("Prometheus, scrape and evaluation each second", last(prometheus), "measured");
         if let Some(AtDefaults { usual, longest }) = AtDefaults::of(&prometheus.timeline) {
-            println!(
-                "  {:<72}{:>10}   computed; at most {}\n    {}",
+            let how = format!("computed; at most {}", seconds(Some(longest)));
+            row(
                 "Prometheus at its defaults: scrape 15 s, evaluation 1 m, group_wait 30 s",
-                seconds(Some(usual)),
-                seconds(Some(longest)),
-                "(the run above to the threshold and from the webhook on; between them half of each interval, and the group_wait)"
+                Some(usual),
+                &how,
+            );
+            println!(
+                "    (computed: the run above to the threshold and from the webhook on, and between them half of each interval \
+                 and the group_wait)"
             );
         }
         println!("  Our example configurations have 15 s, 15 s and 0 s.");
