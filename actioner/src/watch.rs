@@ -105,19 +105,23 @@ pub struct LastDump {
 }
 
 /// Whether the table is to be read now: at least every `every`; sooner when it is as full as an alert asks for, or grew by a
-/// tenth of its limit, but never for more than a fifth of the time.
+/// tenth of its limit. Under pressure that lasts never for more than a fifth of the time; pressure that is new since the last dump
+/// does not wait for that, or who makes a dump slow would buy himself time.
 pub fn due(watch: &Watch, last: Option<LastDump>, fill: TableFill, now: Now) -> bool {
     let Some(last) = last else { return true };
     let since = now.boot.saturating_sub(last.at);
     if since >= watch.every {
         return true;
     }
-    let asked = watch.alerts.iter().filter_map(|alert| alert.table.fill_percent);
-    let full_enough =
-        asked.fold(None, |least: Option<f64>, percent| Some(least.map_or(percent, |l| l.min(percent))));
-    let pressed = full_enough.is_some_and(|percent| fill.percent() >= percent);
+    let pressed = |entries| {
+        let fill = TableFill { entries, ..fill };
+        let tables = watch.alerts.iter().map(|alert| &alert.table);
+        tables.filter(|table| !table.is_empty()).any(|table| fill.meets(table).is_ok())
+    };
     let grown = fill.limit > 0 && fill.entries.saturating_sub(last.entries) * 10 >= fill.limit;
-    (pressed || grown) && since >= watch.interval.max(last.took * DUTY)
+    let now_pressed = pressed(fill.entries);
+    let part = if now_pressed && !pressed(last.entries) { 1 } else { DUTY };
+    (now_pressed || grown) && since >= watch.interval.max(last.took * part)
 }
 
 /// The alerts that the live table raises.

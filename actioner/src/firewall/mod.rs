@@ -16,6 +16,7 @@ mod rule;
 #[cfg(feature = "libipset")]
 mod saved;
 mod sets;
+mod standing;
 mod wire;
 
 use std::time::Duration;

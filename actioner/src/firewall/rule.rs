@@ -49,6 +49,12 @@ pub(super) fn ensure(family: Family, set: &str) -> Result<Rule, FirewallError> {
     Err(refusal.unwrap_or_else(|| FirewallError::RuleContested { set: set.to_owned(), tries: TRIES }))
 }
 
+/// Whether `iptables` writes nftables rules: it says `iptables v1.8.9 (nf_tables)`, or `(legacy)`.
+pub(super) fn by_nftables() -> bool {
+    let both = [IPV4, IPV6].map(|tools| run(tools.show, &["-V"], ""));
+    both.into_iter().all(|version| version.is_ok_and(|version| version.contains("nf_tables")))
+}
+
 /// Removes every copy of the rule and says how many there were.
 pub(super) fn remove(family: Family, set: &str) -> Result<usize, FirewallError> {
     let tools = tools(family);

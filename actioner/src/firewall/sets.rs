@@ -13,6 +13,7 @@ use super::{
     plan::{self, Asks},
     reply::{Header, Held},
     rule,
+    standing::Standing,
     wire::{Existing, TYPE_NAME, Write},
 };
 
@@ -54,6 +55,7 @@ pub trait Sets: Send {
 pub struct SetFirewall<S> {
     sets: S,
     config: Config,
+    rules: Standing,
 }
 
 /// The firewall on our own netlink client.
@@ -65,7 +67,7 @@ impl Ipset {
     /// # Errors
     /// A configuration that can never work, or no netlink socket.
     pub fn open(config: Config) -> Result<Ipset, FirewallError> {
-        Ok(SetFirewall { config: checked(config)?, sets: Client::open()? })
+        Ok(SetFirewall { config: checked(config)?, sets: Client::open()?, rules: Standing::default() })
     }
 }
 
@@ -85,7 +87,7 @@ pub(super) fn checked(config: Config) -> Result<Config, FirewallError> {
 impl<S: Sets> SetFirewall<S> {
     #[cfg(feature = "libipset")]
     pub(super) fn new(config: Config, sets: S) -> Self {
-        SetFirewall { sets, config }
+        SetFirewall { sets, config, rules: Standing::default() }
     }
 
     fn name(&self, family: Family) -> String {
@@ -109,7 +111,7 @@ impl<S: Sets> SetFirewall<S> {
         })?;
         let max_elements = fit(&header, &set, family)?;
         let rule = match (self.config.manage_rule, header.references) {
-            (true, _) => rule::ensure(family, &set)?,
+            (true, _) => self.rules.ensure(family, &set)?,
             (false, 0) => Rule::Missing,
             (false, _) => Rule::Foreign,
         };

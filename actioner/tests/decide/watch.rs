@@ -57,8 +57,18 @@ fn when_it_looks() {
     assert!(!due(dumped(0.0, 0.1, 0), 99, 1.0));
     assert!(!due(dumped(0.0, 2.0, 900), 900, 9.9), "slow dumps take a fifth of the time at most");
     assert!(due(dumped(0.0, 2.0, 900), 900, 10.0));
+    assert!(!due(dumped(0.0, 2.0, 499), 500, 1.9));
+    assert!(due(dumped(0.0, 2.0, 499), 500, 2.0), "but pressure that is new does not wait for that");
     let unlimited = TableFill { entries: 1_000_000, limit: 0 };
     assert!(!conntrack_actioner::watch::due(watch(&policy), dumped(0.0, 0.1, 0), unlimited, now(1.0)));
+}
+
+#[test]
+fn a_number_of_entries_presses_as_a_part_of_the_limit_does() {
+    let policy = policy("  - {alert: Hoarder, source: {assured: 30}, table: {entries: 500}}\n");
+    let unlimited = |entries| TableFill { entries, limit: 0 };
+    assert!(!due(watch(&policy), dumped(0.0, 0.1, 0), unlimited(499), now(1.0)));
+    assert!(due(watch(&policy), dumped(0.0, 0.1, 0), unlimited(500), now(1.0)));
 }
 
 #[test]

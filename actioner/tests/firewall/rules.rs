@@ -9,6 +9,7 @@ use crate::{Open, ban, ban_one, for_each_client, on_a_guarded_host, on_a_host, o
 for_each_client!(
     the_rule_is_made_once,
     what_was_flushed_is_reported_and_put_back,
+    what_changes_after_quiet_looks_is_noticed,
     a_rule_behind_another_is_moved_to_the_front,
     copies_become_one,
     starts_at_the_same_moment_make_one_rule,
@@ -46,6 +47,34 @@ fn what_was_flushed_is_reported_and_put_back(open: Open) {
         assert!(!ensured.unchanged());
         assert_eq!((ensured.ipv4.rule, ensured.ipv6.unwrap().rule), (Rule::Inserted, Rule::Inserted));
         assert_eq!(rules(host, "iptables"), [our_rule("conntrack-guard-4")]);
+    });
+}
+
+/// After looks that found nothing new, whichever tool changes the rules, of whichever family.
+fn what_changes_after_quiet_looks_is_noticed(open: Open) {
+    on_a_guarded_host(open, |host, firewall| {
+        let changes = [
+            ("iptables -t raw -F", Rule::Inserted, Rule::InPlace),
+            ("ip6tables -t raw -F", Rule::InPlace, Rule::Inserted),
+            ("nft flush table ip raw", Rule::Inserted, Rule::InPlace),
+            (
+                "nft insert rule ip6 raw PREROUTING counter accept",
+                Rule::InPlace,
+                Rule::Mended { position: 2, copies: 1 },
+            ),
+            ("nft flush ruleset", Rule::Inserted, Rule::Inserted),
+        ];
+        for (change, ipv4, ipv6) in changes {
+            for _ in 0..3 {
+                assert!(firewall.ensure().unwrap().unchanged(), "before {change}");
+            }
+            host.command(&change.split(' ').collect::<Vec<_>>()).unwrap();
+            let ensured = firewall.ensure().unwrap();
+            assert_eq!((ensured.ipv4.rule, ensured.ipv6.unwrap().rule), (ipv4, ipv6), "{change}");
+            for (program, set) in PROGRAMS {
+                assert_eq!(rules(host, program)[0], our_rule(set), "{change}");
+            }
+        }
     });
 }
 

@@ -9,7 +9,7 @@ use crate::{
     Verdicts,
     churn::Churn,
     has_port,
-    kinds::{EXPECTED, Kinds, port},
+    kinds::{BUSY, EXPECTED, Kinds, port},
 };
 
 const CHURNED: usize = 3000;
@@ -41,7 +41,7 @@ fn nothing_alive_is_taken_for_dead() -> Result<()> {
     for (flow, _) in
         verdicts.flows.iter().filter(|(flow, _)| has_port(flow, &[port::VANISHED, port::PICKED_UP]))
     {
-        let busy = flow.state == State::Tcp(TcpState::Established) && flow.timeout.unwrap() <= 300;
+        let busy = flow.state == State::Tcp(TcpState::Established) && flow.timeout.unwrap() <= BUSY;
         assert!(busy, "established, and not judged because it may be busy: {flow:?}");
     }
     kinds.assert_still_connected();

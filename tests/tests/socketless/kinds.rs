@@ -25,6 +25,9 @@ const KEPT: usize = 500;
 /// Connections of each of the other kinds, in each family.
 pub(crate) const EACH: usize = 5;
 
+/// An entry of a connection that may be busy has at most so many seconds left.
+pub(crate) const BUSY: u32 = 900;
+
 /// A connection's kind is the port it is made to.
 pub(crate) mod port {
     pub(crate) const KEPT: u16 = 80;
@@ -147,9 +150,9 @@ fn prepare(scene: &Topology) -> Result<()> {
     let server = &scene.server;
     server.sysctl("net/ipv4/ip_forward", "1")?;
     server.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-    // So that entries of half-closed connections outlive the test, and their ids can be compared.
-    for state in ["fin_wait", "close_wait", "last_ack"] {
-        server.sysctl(&format!("net/netfilter/nf_conntrack_tcp_timeout_{state}"), "3600")?;
+    // So that entries of half-closed, picked-up and busy connections outlive the test, and their ids can be compared.
+    for state in ["fin_wait", "close_wait", "last_ack", "unacknowledged", "max_retrans"] {
+        server.sysctl(&format!("net/netfilter/nf_conntrack_tcp_timeout_{state}"), &BUSY.to_string())?;
     }
     server.ip("route add local 192.0.2.128/25 dev lo\n\
                route add local 2001:db8:a::/64 dev lo\n\

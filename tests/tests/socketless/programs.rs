@@ -87,7 +87,9 @@ fn nothing_alive_is_touched(grace: Duration, sit: Duration) -> Result<()> {
     let audit = guard.audit()?;
     let deleted: u64 = audit.iter().filter_map(|line| line["result"]["entries_deleted"].as_u64()).sum();
     assert_eq!(deleted, DEAD as u64, "{audit:#?}");
-    assert_eq!(kinds.living_entries()?, before, "every entry of a living connection is the one it was");
+    let after = kinds.living_entries()?;
+    let other: Vec<_> = after.symmetric_difference(&before).collect();
+    assert!(other.is_empty(), "id and ports of entries that are gone or new: {other:?}");
     drop((guard, exporter));
     kinds.assert_still_connected();
     Ok(())
