@@ -1,8 +1,8 @@
 //! Dead slots are counted, and where they cannot be told apart nothing is said of them.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use tests::attack::{self, Pace};
 use tests::netns::Namespace;
@@ -163,45 +163,4 @@ fn sockets_can_be_asked_for_alone_and_left_out() {
     assert!(metrics.success("sources"));
     assert!(metrics.get("nf_conntrack_scrape_collector_success{collector=\"sockets\"}").is_none());
     assert_eq!(off.get("/metrics?collect[]=sockets", &[]).status, 400);
-}
-
-/// The fastest of some scrapes: what else runs on the machine only adds.
-fn fastest(scene: &Topology, flags: &[&str]) -> Duration {
-    let exporter = Exporter::start(&scene.server, &[], flags);
-    let scrape = || {
-        let began = Instant::now();
-        exporter.scrape();
-        began.elapsed()
-    };
-    (0..10).map(|_| scrape()).min().unwrap()
-}
-
-#[test]
-#[ignore = "a measurement: cargo test --release -p conntrack-exporter --test kernel -- --ignored --nocapture"]
-fn what_1000_sockets_add_to_a_scrape_of_100000_entries() {
-    let (scene, listener) = deferring(Family::V4);
-    scene.give_prefix("attacker", "198.18.0.0/22".parse().unwrap()).unwrap();
-    let kept = keep_alive(&scene.peer("honest").namespace, 1000, listener.address());
-    // His ports come again after 22,000: a number of sources that has no factor in common, so that no pair comes twice.
-    let sources: Vec<IpAddr> = (0..999).map(|n| Ipv4Addr::from_bits(0xc612_0000 + n).into()).collect();
-    let judging = ["--collector.sockets.grace=5s"];
-    let exporter = Exporter::start(&scene.server, &[], &judging);
-    // In two halves: more requests than the backlog holds would be answered with cookies.
-    let mut slots = 0;
-    for _ in 0..2 {
-        slots += slow_fill(&scene, sources.clone(), 50_000, listener.address());
-        wait_for(&exporter, 0, slots, Duration::from_secs(120));
-    }
-    assert!(slots > 99_000, "{slots}");
-    drop(exporter);
-    // The same entries: each to be looked up, and each too young to be.
-    for (what, grace) in [("dead slots", "5s"), ("young entries", "1d")] {
-        let judging = format!("--collector.sockets.grace={grace}");
-        let round = || ["--no-collector.sockets", judging.as_str()].map(|flag| fastest(&scene, &[flag]));
-        let rounds = (0..5).map(|_| round());
-        let [without, with] = rounds.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1])]).unwrap();
-        let more = 100.0 * (with.as_secs_f64() / without.as_secs_f64() - 1.0);
-        println!("{slots} {what}: {without:?} without sockets, {with:?} with, {more:+.1} %");
-    }
-    drop(kept);
 }

@@ -27,7 +27,7 @@ fn bury(namespace: &Namespace, slots: Vec<DeadSlot>) -> Buried {
 }
 
 /// A connection from a port of our choice, in the calling thread's namespace.
-pub(crate) fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
+fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
     let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     sockopt::set_socket_reuseaddr(&socket, true).unwrap();
