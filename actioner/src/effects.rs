@@ -174,7 +174,7 @@ impl Effects {
                 .then(|| self.gauge.as_ref()?.read().ok())
                 .flatten()
                 .map(|fill| fill.entries),
-            live_sockets: None,
+            survey: survey.as_ref(),
         };
         self.write_down(&cases, &outcome, context);
         self.show_bans(now);

@@ -27,6 +27,7 @@ mod foreign;
 pub mod guard;
 pub mod host;
 pub mod http;
+pub mod live;
 pub mod manual;
 pub mod matcher;
 pub mod metrics;

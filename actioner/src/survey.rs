@@ -1,6 +1,7 @@
 //! The live table, read for a decision, and read again for a deletion. Dumps run on threads of their own at nice 10.
 
 use crate::evidence::TableFill;
+use crate::live::LiveSockets;
 use crate::spared::{Called, Collector, Flood};
 use conntrack::dead::{Buried, DeadSlot};
 use conntrack::listeners::Listeners;
@@ -36,6 +37,8 @@ pub struct Survey {
     pub called_trouble: Option<String>,
     /// Whether somebody forges sources.
     pub flood: Option<Flood>,
+    /// Established sockets by peer; None: the sockets could not be read.
+    pub live: Option<LiveSockets>,
 }
 
 /// What is to be found out beside what the table holds.
@@ -74,8 +77,14 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
     // Before the judgement's own reading of the sockets, whose age counts.
     let (listeners, mut called_trouble) = listeners();
     let mut calls = Collector::new(own, &listeners);
+    let mut live = None;
     if called_trouble.is_none() {
-        called_trouble = see_sockets(&mut calls);
+        let mut counted = LiveSockets::default();
+        called_trouble = see_sockets(|socket| {
+            calls.socket(socket);
+            counted.add(socket.peer.ip(), socket.state);
+        });
+        live = called_trouble.is_none().then_some(counted);
     }
     let before = ask.judging.as_ref().ok_or(Unjudged::NotAsked);
     let before = before.and_then(|judging| judging.before_the_table(own));
@@ -101,7 +110,7 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
     // An empty table is judged, too.
     summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());
     let called = Arc::new(calls.finish());
-    Ok(Survey { summary, table: TableFill::default(), dump, dead, called, called_trouble, flood: None })
+    Ok(Survey { summary, table: TableFill::default(), dump, dead, called, called_trouble, flood: None, live })
 }
 
 /// Without them every assured entry of our own leads to somebody we called: rather one spared too many. Sockets then say
@@ -117,8 +126,8 @@ fn listeners() -> (Listeners, Option<String>) {
     }
 }
 
-fn see_sockets(calls: &mut Collector<'_>) -> Option<String> {
-    let seen = Sockets::open().and_then(|mut sockets| sockets.visit(|socket| calls.socket(socket)));
+fn see_sockets(each: impl FnMut(&Socket)) -> Option<String> {
+    let seen = Sockets::open().and_then(|mut sockets| sockets.visit(each));
     seen.err().map(|error| format!("{error}: peers that this host called are known by their entries alone"))
 }
 
@@ -127,7 +136,7 @@ fn called_sources(table: &mut Table, own: &OwnAddresses, summary: &Summary) -> R
     let (listeners, trouble) = listeners();
     let mut calls = Collector::new(own, &listeners).of_sources(&summary.sources);
     if trouble.is_none() {
-        see_sockets(&mut calls);
+        see_sockets(|socket| calls.socket(socket));
     }
     table.visit(|flow| calls.flow(flow))?;
     Ok(calls.finish())

@@ -4,15 +4,16 @@ use super::SCHEMA;
 use crate::alert::Alert;
 use crate::enforce::{Banned, Burial, Outcome};
 use crate::evidence::{Evidence, TableFill};
-use crate::guard::{ban_prefix, may_be_banned};
+use crate::guard::{ban_prefix, host_spares};
 use crate::host::Host;
 use crate::now::Now;
 use crate::plan::{Decision, Plan, Verdict};
 use crate::policy::Policy;
-use crate::refusal::Refusal;
+use crate::spared::Flood;
+use crate::survey::Survey;
 use ipnet::IpNet;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// One line.
@@ -43,6 +44,9 @@ pub(super) struct Line<'a> {
     spared: Option<Option<Spared>>,
     /// Established sockets of this host with `net` at the decision; null: not counted.
     live_sockets: Option<u64>,
+    /// A flood of forged sources; null: there was none. Absent where the table was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flood: Option<Option<Flood>>,
     verdict: &'static str,
     reason: Option<&'static str>,
     why: Option<String>,
@@ -90,8 +94,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// Entries after the batch.
     pub table_after: Option<u64>,
-    /// Established sockets by who holds them, of those that were counted.
-    pub live_sockets: Option<&'a HashMap<IpNet, u64>>,
+    /// The reading of the live table that it was decided on, if one was needed.
+    pub survey: Option<&'a Survey>,
 }
 
 pub(super) fn line<'a>(
@@ -128,7 +132,8 @@ pub(super) fn line<'a>(
         table: plan.table.as_ref(),
         budget: Budget { minute: rounded(context.budget[0]), hour: rounded(context.budget[1]) },
         spared: net.map(|net| spared(net, context)),
-        live_sockets: net.and_then(|net| context.live_sockets?.get(&net).copied()),
+        live_sockets: net.and_then(|net| context.survey?.live.as_ref()?.with(&net)),
+        flood: context.survey.map(|survey| survey.flood),
         verdict: verdict.decision.word(),
         reason,
         why,
@@ -146,12 +151,9 @@ fn net(plan: &Plan, verdict: &Verdict, policy: &Policy) -> Option<IpNet> {
     Some(verdict.decision.net().unwrap_or_else(|| ban.map_or_else(|| source.into(), around)))
 }
 
-/// The facts of the host come before what the policy lists, so a refusal by the policy means that no fact stood against it.
 fn spared(net: IpNet, context: Context<'_>) -> Option<Spared> {
-    match may_be_banned(net, context.host, context.policy) {
-        Ok(()) | Err(Refusal::NeverBan { .. } | Refusal::PrefixTooWide { .. }) => None,
-        Err(fact) => Some(Spared { reason: fact.reason(), why: fact.to_string() }),
-    }
+    let fact = host_spares(net, context.host).err()?;
+    Some(Spared { reason: fact.reason(), why: fact.to_string() })
 }
 
 fn result<'a>(

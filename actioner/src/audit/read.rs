@@ -2,6 +2,7 @@
 
 use super::files::{FILE, old};
 use crate::evidence::{Evidence, TableFill};
+use crate::spared::Flood;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -50,6 +51,9 @@ pub struct Recorded {
     pub spared: Option<Option<Spared>>,
     /// Established sockets it had.
     pub live_sockets: Option<u64>,
+    /// A flood of forged sources. Outer None: not recorded.
+    #[serde(deserialize_with = "present")]
+    pub flood: Option<Option<Flood>>,
     /// The decision's word.
     pub verdict: String,
     /// The refusal's word, or why a human did it.
@@ -92,7 +96,11 @@ pub struct Became {
 }
 
 /// Null is something else than absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Spared>>, D::Error> {
+fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     Option::deserialize(deserializer).map(Some)
 }
 

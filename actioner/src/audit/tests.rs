@@ -4,11 +4,9 @@ use crate::host::Host;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::spared::Spared;
-use conntrack::own::OwnAddresses;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 
 struct Log {
     directory: tempfile::TempDir,
@@ -24,7 +22,7 @@ impl Log {
             host: Host {
                 table_id: "feed".into(),
                 name: "web1".into(),
-                own: Arc::new(OwnAddresses::default()),
+                own: Default::default(),
                 spared: Spared::default(),
             },
             policy: Policy::parse("never_ban: []\n", Path::new(".")).unwrap(),
@@ -54,7 +52,7 @@ impl Log {
             budget: [1.0, 2.0],
             now: Now::read(),
             table_after: None,
-            live_sockets: None,
+            survey: None,
         };
         audit.record(&alert, &Plan::refused(Refusal::NoRule), &Outcome::default(), context);
         assert!(audit.written_within(Duration::from_secs(10)));

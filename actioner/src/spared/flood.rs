@@ -4,6 +4,7 @@
 use crate::policy::Rule;
 use conntrack::Summary;
 use conntrack::summary::Mark;
+use serde::{Deserialize, Serialize};
 
 /// More distinct sources than this …
 const SOURCES: u64 = 1000;
@@ -11,7 +12,7 @@ const SOURCES: u64 = 1000;
 const UNREPLIED_PERCENT: u64 = 80;
 
 /// A flood of forged sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flood {
     /// Distinct remote sources.
     pub sources: u64,

@@ -119,6 +119,13 @@ fn banned(family: Family) -> Result<()> {
     assert!(line["evidence"]["assured"].as_u64() >= Some(50), "{line}");
     assert_eq!(line["result"]["entries_deleted"].as_f64(), Some(deleted), "{line}");
     assert_eq!(line["table_id"], actioner.table_id);
+    assert_eq!(line["live_sockets"], 50, "what he held when it was decided: {line}");
+    assert_eq!(
+        (&line["event"], line["net"].as_str().map(|net| net.starts_with(him))),
+        (&"decision".into(), Some(true))
+    );
+    let of = line.as_object().unwrap();
+    assert!(of.contains_key("spared") && line["spared"].is_null() && of.contains_key("flood"), "{line}");
     Ok(())
 }
 
