@@ -137,7 +137,7 @@ All of this happens in network namespaces of this process: your host's network a
         println!("\n{}\n", self.strong("From the attacker's first packet to his last one that arrives"));
         let row = |words: &str, time, how: &str| println!("  {words:<72}{:>10}   {how}", seconds(time));
         let first = "his own pace: the threshold could not be crossed sooner (own watch's run)";
-        row(first, watch.timeline.after_first_packet(Stage::Threshold), "");
+        row(first, watch.timeline.after_first_packet(Stage::Threshold), "measured");
         let last = |story: &Story| story.timeline.after_first_packet(Stage::LastPacket);
         row("own watch, a look each second", last(watch), "measured");
         row("Prometheus, scrape and evaluation each second", last(prometheus), "measured");
