@@ -22,7 +22,7 @@ use crate::report;
 use crate::spared::Flood;
 use crate::state::{State, Undo};
 use crate::surroundings::Surroundings;
-use crate::survey::{self, Ask, Survey};
+use crate::survey::{self, Ask, KEY_ROOM, Survey};
 use crate::wall::Wall;
 use crate::watch::{self, Gauge, LastDump, Told};
 use crate::webhook::Notification;
@@ -225,7 +225,11 @@ impl Effects {
             setting: "`socketless_grace`",
             procfs: "/proc".into(),
         });
-        let ask = Ask { judging, dead_slots: policy.limits.deletes_per_action };
+        let ask = Ask {
+            judging,
+            dead_slots: policy.limits.deletes_per_action,
+            key_room: if policy.deletes_all_of_a_source() { KEY_ROOM } else { 0 },
+        };
         let survey = survey::take(&host.own, &ask).map_err(|error| {
             tracing::error!(%error, "the conntrack table cannot be read: nothing can be decided");
             Unread(format!("the live table cannot be read, so nothing was decided: {error}"))

@@ -4,7 +4,8 @@ use crate::firewall::{Ban, Change};
 use crate::now::Now;
 use crate::plan::{Decision, Plan, Whose};
 use crate::policy::{DeleteAction, Limits};
-use crate::survey::{self, Removal, Removed, Survey};
+use crate::removal::{self, Removal, Removed};
+use crate::survey::{self, Survey};
 use crate::wall::Wall;
 use conntrack::dead::{Buried, DeadSlot};
 use ipnet::IpNet;
@@ -139,7 +140,7 @@ pub fn enforce(
         .collect();
     if !to_clear.is_empty() {
         let started = Instant::now();
-        let removal = survey::remove(to_clear.into_iter(), limits.deletes_per_action);
+        let removal = removal::remove(to_clear.into_iter(), limits.deletes_per_action, survey);
         outcome.removal = Some(removal.map_err(|error| error.to_string()));
         outcome.delete_took = Some(started.elapsed());
     }

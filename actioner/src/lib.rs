@@ -37,6 +37,7 @@ pub mod orders;
 pub mod plan;
 pub mod policy;
 pub mod refusal;
+pub mod removal;
 mod report;
 pub mod run;
 pub mod source;

@@ -1,4 +1,4 @@
-//! The live table, read for a decision, and read again for a deletion. Dumps run on threads of their own at nice 10.
+//! The live table, read for a decision. Dumps run on threads of their own at nice 10.
 
 use crate::evidence::TableFill;
 use crate::live::LiveSockets;
@@ -7,18 +7,14 @@ use conntrack::dead::{Buried, DeadSlot};
 use conntrack::listeners::Listeners;
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Behind, Judging, Unjudged};
-use conntrack::sockets::{Destroyed, Socket, Sockets};
-use conntrack::{Deleted, Dump, Error, Flow, FlowKeys, Pace, Summary, Table};
-use ipnet::IpNet;
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use conntrack::sockets::Sockets;
+use conntrack::{Dump, Error, Flow, Kept, Pace, Room, Summary, Table};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
-/// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
-const KEYS: usize = (24 << 20) / 44;
-/// Rounds of one deletion: a source whose sockets could not be destroyed makes new entries while we delete.
-const ROUNDS: usize = 4;
+/// So many bytes of keys are kept from a survey: 1.2 million IPv4 entries. What does not fit costs a dump after the ban.
+pub const KEY_ROOM: usize = 24 << 20;
 
 /// What one dump showed.
 #[derive(Debug)]
@@ -39,6 +35,10 @@ pub struct Survey {
     pub flood: Option<Flood>,
     /// Established sockets by peer; None: the sockets could not be read.
     pub live: Option<LiveSockets>,
+    /// The keys of its entries, if they were to be kept.
+    pub kept: Option<Kept>,
+    /// When it began.
+    pub began: Instant,
 }
 
 /// What is to be found out beside what the table holds.
@@ -48,6 +48,8 @@ pub struct Ask {
     pub judging: Option<Judging>,
     /// So many dead slots are kept for a deletion.
     pub dead_slots: u64,
+    /// The keys of all entries are kept in so many bytes, for [`remove`](crate::removal::remove): [`KEY_ROOM`], or none.
+    pub key_room: usize,
 }
 
 /// Reads the whole table, and the sockets before it if they are asked for. A table that changed its shape underneath is read once more.
@@ -74,6 +76,12 @@ pub fn take(own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
 fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
     let mut summary = Summary::new();
     let mut slots = Vec::new();
+    let mut kept = (ask.key_room > 0).then(|| Kept::within(&Room::of(ask.key_room)));
+    let mut keep = |flow: &Flow| {
+        if let Some(kept) = &mut kept {
+            kept.keep(flow);
+        }
+    };
     // Before the judgement's own reading of the sockets, whose age counts.
     let (listeners, mut called_trouble) = listeners();
     let mut calls = Collector::new(own, &listeners);
@@ -86,6 +94,7 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
         });
         live = called_trouble.is_none().then_some(counted);
     }
+    let began = Instant::now();
     let before = ask.judging.as_ref().ok_or(Unjudged::NotAsked);
     let before = before.and_then(|judging| judging.before_the_table(own));
     let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
@@ -93,9 +102,11 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
         Err(_) => table.visit(|flow| {
             calls.flow(flow);
             summary.add(flow);
+            keep(flow);
         })?,
         Ok(judgement) => table.visit(|flow| {
             calls.flow(flow);
+            keep(flow);
             let behind = judgement.of(flow);
             summary.add_judged(flow, behind);
             if behind == Behind::Nothing && (slots.len() as u64) < ask.dead_slots {
@@ -110,7 +121,18 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
     // An empty table is judged, too.
     summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());
     let called = Arc::new(calls.finish());
-    Ok(Survey { summary, table: TableFill::default(), dump, dead, called, called_trouble, flood: None, live })
+    Ok(Survey {
+        summary,
+        table: TableFill::default(),
+        dump,
+        dead,
+        called,
+        called_trouble,
+        flood: None,
+        live,
+        kept,
+        began,
+    })
 }
 
 /// Without them every assured entry of our own leads to somebody we called: rather one spared too many. Sockets then say
@@ -164,7 +186,9 @@ fn limit_from_procfs() -> u64 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-fn on_dump_thread<T: Send>(work: impl FnOnce(&mut Table) -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(crate) fn on_dump_thread<T: Send>(
+    work: impl FnOnce(&mut Table) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     thread::scope(|scope| {
         let dump = || work(&mut Table::open()?.at_pace(Pace::lower_this_thread()));
         let thread = thread::Builder::new().name("dump".to_owned()).spawn_scoped(scope, dump);
@@ -180,156 +204,4 @@ fn on_dump_thread<T: Send>(work: impl FnOnce(&mut Table) -> Result<T, Error> + S
 /// The kernel could not be asked.
 pub fn bury(slots: &[DeadSlot]) -> Result<Buried, Error> {
     on_dump_thread(|table| table.bury(slots.iter().copied()))
-}
-
-/// Networks, asked for each entry: hosts by hash, the few wider ones one by one.
-#[derive(Debug)]
-struct Networks {
-    hosts: HashSet<IpAddr>,
-    wider: Vec<IpNet>,
-}
-
-impl Networks {
-    fn of(nets: impl Iterator<Item = IpNet>) -> Networks {
-        let (hosts, wider): (Vec<IpNet>, _) = nets.partition(|net| net.prefix_len() == net.max_prefix_len());
-        Networks { hosts: hosts.iter().map(IpNet::addr).collect(), wider }
-    }
-
-    fn of_address(&self, address: IpAddr) -> Option<IpNet> {
-        let address = address.to_canonical();
-        if self.hosts.contains(&address) {
-            return Some(address.into());
-        }
-        self.wider.iter().find(|net| net.contains(&address)).copied()
-    }
-
-    fn of_flow(&self, flow: &Flow) -> Option<IpNet> {
-        [flow.original.src, flow.original.dst, flow.reply.src, flow.reply.dst]
-            .into_iter()
-            .find_map(|address| self.of_address(address))
-    }
-}
-
-/// What was removed for one banned network.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
-    /// Entries that the kernel deleted.
-    pub deleted: u64,
-    /// More were there than `limits.deletes_per_action` allows.
-    pub clipped: bool,
-}
-
-/// What a deletion did, over all its networks.
-#[derive(Debug, Default)]
-pub struct Removal {
-    /// By network.
-    pub by_net: HashMap<IpNet, Removed>,
-    /// What the kernel said, all rounds together.
-    pub deleted: Deleted,
-    /// The sockets of the networks' peers.
-    pub sockets: Destroyed,
-    /// Why sockets could not be destroyed, if they could not even be listed.
-    pub sockets_error: Option<String>,
-    /// Each round found entries, so there may be more.
-    pub unfinished: bool,
-}
-
-impl Removal {
-    /// What was not done although it should have been; each a sentence.
-    pub fn troubles(&self) -> Vec<String> {
-        let errno = std::io::Error::from_raw_os_error;
-        let mut troubles = Vec::new();
-        if let Some((count, error)) = self.deleted.refusal() {
-            troubles.push(format!("{count} entries were not deleted: {error}"));
-        }
-        troubles
-            .extend(self.sockets_error.iter().map(|error| format!("sockets were not destroyed: {error}")));
-        if self.sockets.unsupported {
-            troubles.push("sockets were not destroyed, so their keep-alives can bring entries back: this kernel has no CONFIG_INET_DIAG_DESTROY".to_owned());
-        }
-        if let Some((count, first)) = self.sockets.failed {
-            troubles.push(format!("{count} sockets were not destroyed: {}", errno(first)));
-        }
-        if self.unfinished {
-            troubles.push(format!("entries were still found in round {ROUNDS} of the deletion: something makes them as fast as they are deleted"));
-        }
-        troubles
-    }
-}
-
-/// Destroys the sockets whose peer is in `nets`, then deletes the entries that have one of them at either end, at most
-/// `most` for each: by their keys, from dumps made for it after the ban, so that nothing new can follow. Without the
-/// sockets' end the host's own keep-alives would put the entries back, turned round (DOMAIN.md, 3).
-///
-/// # Errors
-/// The table could not be read or changed.
-pub fn remove(nets: impl Iterator<Item = IpNet>, most: u64) -> Result<Removal, Error> {
-    let nets = Networks::of(nets);
-    on_dump_thread(|table| {
-        let mut removal = Removal { unfinished: true, ..Removal::default() };
-        for _ in 0..ROUNDS {
-            match destroy_sockets(&nets) {
-                Ok(destroyed) => removal.sockets = plus(removal.sockets, destroyed),
-                Err(error) => removal.sockets_error = Some(error.to_string()),
-            }
-            let keys = keys_of(table, &nets, most, &mut removal.by_net)?;
-            let mut done = true;
-            for (net, keys) in keys {
-                done &= keys.is_empty();
-                let deleted = table.delete(keys.iter())?;
-                removal.by_net.entry(net).or_default().deleted += deleted.deleted;
-                removal.deleted.deleted += deleted.deleted;
-                removal.deleted.absent += deleted.absent;
-                removal.deleted.failed = removal.deleted.failed.or(deleted.failed);
-            }
-            if done {
-                removal.unfinished = false;
-                break;
-            }
-        }
-        Ok(removal)
-    })
-}
-
-/// The keys of each network's entries, as many as may still be deleted and as fit.
-fn keys_of(
-    table: &mut Table,
-    nets: &Networks,
-    most: u64,
-    by_net: &mut HashMap<IpNet, Removed>,
-) -> Result<HashMap<IpNet, FlowKeys>, Error> {
-    let mut keys: HashMap<IpNet, FlowKeys> = HashMap::new();
-    let mut kept = 0;
-    table.visit(|flow| {
-        let Some(net) = nets.of_flow(flow) else { return };
-        let removed = by_net.entry(net).or_default();
-        let own = keys.entry(net).or_insert_with(|| FlowKeys::bounded(usize::MAX));
-        if removed.deleted + own.len() as u64 >= most {
-            removed.clipped = true;
-        } else if kept < KEYS {
-            kept += 1;
-            own.push(flow.key());
-        }
-    })?;
-    Ok(keys)
-}
-
-fn destroy_sockets(nets: &Networks) -> Result<Destroyed, Error> {
-    let mut sockets = Sockets::open()?;
-    let mut found: Vec<Socket> = Vec::new();
-    sockets.visit(|socket| {
-        if nets.of_address(socket.peer.ip()).is_some() {
-            found.push(*socket);
-        }
-    })?;
-    sockets.destroy(&found)
-}
-
-fn plus(sum: Destroyed, more: Destroyed) -> Destroyed {
-    Destroyed {
-        destroyed: sum.destroyed + more.destroyed,
-        absent: sum.absent + more.absent,
-        unsupported: sum.unsupported || more.unsupported,
-        failed: sum.failed.or(more.failed),
-    }
 }

@@ -43,6 +43,19 @@ impl FlowKey {
         self.original.src
     }
 
+    /// The addresses of the original direction.
+    pub(crate) fn ends(&self) -> [IpAddr; 2] {
+        [self.original.src, self.original.dst]
+    }
+
+    /// Bytes that it takes among kept ones.
+    pub(crate) fn size(&self) -> usize {
+        match self.original.src {
+            IpAddr::V4(_) => size_of::<Packed<4>>(),
+            IpAddr::V6(_) => size_of::<Packed<16>>(),
+        }
+    }
+
     /// The family, as a message's `nfgen_family` wants it.
     pub(crate) fn nfgen_family(&self) -> u8 {
         match self.original.src {
@@ -142,11 +155,7 @@ impl FlowKeys {
 
     /// Keeps a key if there is room.
     pub fn push(&mut self, key: FlowKey) {
-        let size = match key.original.src {
-            IpAddr::V4(_) => size_of::<Packed<4>>(),
-            IpAddr::V6(_) => size_of::<Packed<16>>(),
-        };
-        let Some(room) = self.room.checked_sub(size) else {
+        let Some(room) = self.room.checked_sub(key.size()) else {
             self.left_out += 1;
             return;
         };

@@ -7,6 +7,7 @@
 mod decode;
 mod delete;
 mod flow;
+mod kept;
 mod key;
 mod link;
 mod pace;
@@ -27,6 +28,7 @@ pub mod summary;
 
 pub use delete::Deleted;
 pub use flow::{Counters, Family, Flow, L4, Protocol, Status, Tuple, Zone};
+pub use kept::{Kept, Room};
 pub use key::{FlowKey, FlowKeys};
 pub use link::{Channel, Error, Link, REASONS};
 pub use pace::Pace;

@@ -90,6 +90,11 @@ impl Policy {
         }) || alerts.clone().any(|alert| alert.source.socketless.or(alert.host.socketless).is_some())
     }
 
+    /// Whether any rule deletes all entries of those it bans: then a dump's keys are worth keeping.
+    pub fn deletes_all_of_a_source(&self) -> bool {
+        self.rules.iter().any(|rule| self.enforces(rule) && rule.delete == Some(DeleteAction::All))
+    }
+
     /// Whether any rule's decisions are done.
     pub fn enforces_anything(&self) -> bool {
         self.rules.iter().any(|rule| self.enforces(rule))

@@ -188,7 +188,7 @@ fn dry_run_says_the_same_and_touches_nothing() -> Result<()> {
 fn packets_arrive_again_when_the_ban_has_ended() -> Result<()> {
     let scene = attacked(Family::V4)?;
     let (server, him) = (&scene.topology.server, scene.him.as_str());
-    let home = Home::new(&POLICY.replace("for: 10m", "for: 2s"));
+    let home = Home::new(&POLICY.replace("for: 10m", "for: 6s"));
     let actioner = home.start(server)?;
     assert_eq!(count(&actioner.alert(&[him])?, "banned"), 1);
     let target = scene.topology.server_socket(Family::V4, 80);
