@@ -6,6 +6,7 @@ use conntrack::own::OwnAddresses;
 use conntrack_actioner::removal::{Removal, remove};
 use conntrack_actioner::survey::{Ask, KEY_ROOM, Survey, take};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 use tests::netns::Namespace;
 
 const HIM: &str = "198.51.100.66";
@@ -56,19 +57,22 @@ fn left(host: &Namespace) -> (usize, usize) {
 
 #[test]
 fn the_kept_keys_are_enough_where_nothing_new_was_made() {
-    let host = filled("kept");
-    host.run(|| {
-        let survey = survey(KEY_ROOM);
-        let removal = remove_both(Some(&survey));
-        assert_eq!(
-            (removal.deleted.deleted, removal.dumps, removal.unfinished),
-            (43, 0, false),
-            "{removal:?}"
-        );
+    // On a busy machine the survey can be too old by then to be trusted, and a dump is right.
+    for attempt in 1.. {
+        let host = filled("kept");
+        let (removal, took) = host.run(|| {
+            let survey = survey(KEY_ROOM);
+            (remove_both(Some(&survey)), survey.began.elapsed())
+        });
+        assert_eq!((removal.deleted.deleted, removal.unfinished), (43, false), "{removal:?}");
         let his: u64 = removal.by_net[&"198.51.100.66/32".parse().unwrap()].deleted;
         assert_eq!(his, 36, "both ends, and the translated one");
-    });
-    assert_eq!(left(&host), (0, 10));
+        assert_eq!(left(&host), (0, 10));
+        if removal.dumps == 0 {
+            return;
+        }
+        assert!(took > Duration::from_secs(1) && attempt < 20, "{removal:?} in {took:?}");
+    }
 }
 
 #[test]
