@@ -7,7 +7,7 @@ use conntrack::dead::{Buried, DeadSlot};
 use conntrack::listeners::Listeners;
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Behind, Judging, Unjudged};
-use conntrack::sockets::Sockets;
+use conntrack::sockets::{Socket, Sockets};
 use conntrack::{Dump, Error, Flow, Kept, Pace, Room, Summary, Table};
 use std::sync::Arc;
 use std::thread;
