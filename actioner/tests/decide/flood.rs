@@ -1,8 +1,8 @@
 //! The spoof guard: what could be forged bans nobody, and what could not goes on.
 
 use crate::scene::{Desk, HOARDER, about, ban, flow, forge, now, policy, refusal};
-use conntrack::Summary;
 use conntrack::summary::Judged;
+use conntrack::{State, Summary, TcpState};
 use conntrack_actioner::policy::Policy;
 use conntrack_actioner::spared::Flood;
 use std::net::Ipv4Addr;
@@ -40,6 +40,19 @@ fn more_than_a_thousand_sources_and_more_than_four_fifths_unreplied() {
     let flood = shown(2000, 100).unwrap();
     assert_eq!((flood.sources, flood.unreplied, flood.entries), (2001, 2000, 2100));
     assert_eq!(flood.unreplied_percent(), 95);
+}
+
+/// A forged SYN to an open port gets an answer, and the entry a reply.
+#[test]
+fn handshakes_whose_source_never_ended_them_count() {
+    let mut table = Summary::new();
+    for host in 0..2000 {
+        let (him, us) = (format!("{}:1000", Ipv4Addr::from_bits(0xc612_0000 + host)), "192.0.2.1:80");
+        let mut waiting = flow((&him, us), (us, &him), 0b1010);
+        waiting.state = State::Tcp(TcpState::SynRecv);
+        table.add(&waiting);
+    }
+    assert_eq!(Flood::in_table(&table, false).map(|flood| flood.unreplied), Some(2000));
 }
 
 #[test]
