@@ -4,6 +4,7 @@ mod body;
 mod dead_slots;
 mod door;
 mod hoarder;
+mod immunity;
 mod kernel;
 mod lab;
 mod lifecycle;
