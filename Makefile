@@ -10,13 +10,15 @@ TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
 # Rust links with it.
 COMPILER := gcc libc6-dev
 CARGO := cargo
+# conntrack-exporter top: no crate more, and not in a plain `cargo build`.
+FEATURES := --features conntrack-exporter/top
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## both programs, as released, in target/release
 	@packaging/need.sh $(COMPILER)
-	$(CARGO) build --release --locked -p conntrack-exporter -p conntrack-actioner
+	$(CARGO) build --release --locked -p conntrack-exporter -p conntrack-actioner $(FEATURES)
 
 run: build ## both programs on this host, in dry run (ENFORCE=1 make run enforces)
 	@packaging/need.sh iptables ipset
@@ -36,8 +38,8 @@ demo: ## the article's attack, stopped before your eyes, in network namespaces; 
 test: ## all tests, on the real kernel in namespaces (root)
 	@packaging/need.sh $(COMPILER) $(TOOLS)
 	@packaging/servers.sh target/servers next >/dev/null
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace
+	$(CARGO) build --locked --workspace $(FEATURES)
+	$(CARGO) test --locked --workspace $(FEATURES)
 	alerts/check.sh target/servers
 
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
@@ -55,7 +57,7 @@ test-libipset: ## the firewall's tests with the ipset crate as backend
 lint: ## rustfmt, clippy with warnings as errors, rustdoc, shellcheck
 	@packaging/need.sh $(COMPILER) shellcheck
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	shellcheck packaging/*.sh alerts/*.sh .ci/run
 

@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Prints what this host should change before somebody fills its table, and why, as a file for sysctl.d. Changes nothing
     #[command(after_help = "Exit code: 0, whatever is advised; 1 if the table's sysctls cannot be read.")]
     Advise(advise::Flags),
+    /// Shows the table live: how full, when it will be, and who fills it
+    #[cfg(feature = "top")]
+    Top(crate::top::Flags),
 }
 
 /// What is shown of the sources.

@@ -27,11 +27,15 @@ mod snapshot;
 mod stat;
 mod sysctl;
 mod told;
+#[cfg(feature = "top")]
+mod top;
 
 use std::rc::Rc;
 
 pub use advise::AdviseError;
 pub use flags::Flags;
+#[cfg(feature = "top")]
+pub use top::TopError;
 
 /// Why the exporter cannot start, or its command not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,10 @@ pub enum StartError {
     /// `advise` has nothing to go by.
     #[error(transparent)]
     Advise(#[from] AdviseError),
+    /// `top` has nothing to show.
+    #[cfg(feature = "top")]
+    #[error(transparent)]
+    Top(#[from] TopError),
 }
 
 /// Carries out the command, or serves until SIGTERM or SIGINT. Errors: see [`StartError`]; to the server a table that cannot be
@@ -55,6 +63,8 @@ pub enum StartError {
 pub async fn run(flags: Flags) -> Result<(), StartError> {
     match &flags.command {
         Some(flags::Command::Advise(advise)) => Ok(advise::run(&flags.procfs, advise)?),
+        #[cfg(feature = "top")]
+        Some(flags::Command::Top(top)) => Ok(top::run(&flags.procfs, flags.grace, top).await?),
         None => serve(flags).await,
     }
 }
