@@ -52,6 +52,10 @@ pub enum Command {
     Status(Asking),
     /// Decide and write down, and do nothing, for a time or until resume; bans in force stay
     Pause(Pause),
+    /// Show what another policy would have decided on what really happened, as the audit log kept it
+    Replay(Replay),
+    /// Sum up what each rule did in the last days, or in dry run would have done: read it before you enforce
+    Report(Report),
     /// Remove our drop rules and our sets, with the bans in them, and nothing else
     Teardown(Teardown),
     /// Print the completions of a shell
@@ -149,6 +153,42 @@ pub struct Pause {
     /// Where.
     #[command(flatten)]
     pub socket: Socket,
+}
+
+/// The flags of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The policy to try
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+
+    /// Audit logs, the oldest first: audit.jsonl.1 audit.jsonl
+    #[arg(value_name = "AUDIT.jsonl", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Decisions that stay the same, too
+    #[arg(long)]
+    pub all: bool,
+
+    /// For scripts: every decision and the counts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// So many days back
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub days: u32,
+
+    /// Where the audit log is kept
+    #[arg(long = "storage.path", value_name = "DIR", default_value = STORAGE)]
+    pub storage: PathBuf,
+
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn whole_seconds(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use clap::Parser;
 use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
-use conntrack_actioner::command::{ban, bans, explain, pause, say, status};
+use conntrack_actioner::command::{ban, bans, explain, past, pause, say, status};
 use conntrack_actioner::{manual, run, teardown};
 use std::process::ExitCode;
 
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Status(flags)) => say(status::status(&client(&flags.socket), flags.json)).into(),
         Some(Command::Pause(flags)) => say(pause::pause(&client(&flags.socket), flags.lasts)).into(),
+        Some(Command::Replay(flags)) => say(past::replayed(&flags)).into(),
+        Some(Command::Report(flags)) => say(past::report(&flags)).into(),
         Some(Command::Completions { shell }) => manual::completions(shell).say().into(),
         Some(Command::Man { directory }) => match manual::pages(&directory) {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The log read back: by `explain`, `report` and `replay`. Lines of older versions lack fields; that is known, not guessed.
 
+use super::SCHEMA;
 use super::files::{FILE, old};
 use crate::evidence::{Evidence, TableFill};
 use crate::spared::Flood;
@@ -159,15 +160,22 @@ pub fn read(files: &[PathBuf], mut each: impl FnMut(Recorded)) -> Result<Vec<Bad
         while reader.read_until(b'\n', &mut line).map_err(|error| failed(file, error))? > 0 {
             number += 1;
             if !line.trim_ascii().is_empty() {
-                match serde_json::from_slice(&line) {
+                match line_of(&line) {
                     Ok(recorded) => each(recorded),
-                    Err(error) => {
-                        bad.push(BadLine { file: file.clone(), line: number, error: error.to_string() });
-                    }
+                    Err(error) => bad.push(BadLine { file: file.clone(), line: number, error }),
                 }
             }
             line.clear();
         }
     }
     Ok(bad)
+}
+
+fn line_of(text: &[u8]) -> Result<Recorded, String> {
+    let line: Recorded = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    match line.schema {
+        1..=SCHEMA => Ok(line),
+        0 => Err("no line of ours: it has no schema".to_owned()),
+        newer => Err(format!("its schema is {newer}, and this version reads {SCHEMA}")),
+    }
 }
