@@ -17,6 +17,7 @@ use crate::now::Now;
 use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
+use crate::pressure::{Gauge, LastDump, due};
 use crate::refusal::Refusal;
 use crate::report;
 use crate::spared::Flood;
@@ -24,7 +25,7 @@ use crate::state::{State, Undo};
 use crate::surroundings::Surroundings;
 use crate::survey::{self, Ask, KEY_ROOM, Survey};
 use crate::wall::Wall;
-use crate::watch::{self, Gauge, LastDump, Told};
+use crate::watch::{self, Told};
 use crate::webhook::Notification;
 use conntrack::socketless::Judging;
 use std::collections::HashSet;
@@ -230,6 +231,7 @@ impl Effects {
             dead_slots: policy.limits.deletes_per_action,
             key_room: if policy.deletes_all_of_a_source() { KEY_ROOM } else { 0 },
         };
+        let losses = self.gauge.as_mut().and_then(Gauge::losses);
         let survey = survey::take(&host.own, &ask).map_err(|error| {
             tracing::error!(%error, "the conntrack table cannot be read: nothing can be decided");
             Unread(format!("the live table cannot be read, so nothing was decided: {error}"))
@@ -237,7 +239,7 @@ impl Effects {
         self.metrics.took(Stage::Survey, survey.dump.elapsed);
         let now = Now::read();
         self.last_dump =
-            Some(LastDump { at: now.boot, took: survey.dump.elapsed, entries: survey.table.entries });
+            Some(LastDump { at: now.boot, took: survey.dump.elapsed, entries: survey.table.entries, losses });
         if ask.judging.is_some() && self.told.sockets_changed(survey.dead.is_ok()) {
             match &survey.dead {
                 Ok(_) => tracing::info!("entries without a socket can be told again"),
@@ -386,15 +388,15 @@ impl Effects {
         if self.gauge.is_none() {
             self.gauge = Gauge::open().ok();
         }
-        let Some(gauge) = &self.gauge else { return };
-        let fill = match gauge.read() {
-            Ok(fill) => fill,
+        let Some(gauge) = &mut self.gauge else { return };
+        let look = match gauge.look() {
+            Ok(look) => look,
             Err(error) => {
                 tracing::error!(%error, "the watch cannot read how full the table is");
                 return;
             }
         };
-        if !watch::due(watch, self.last_dump, fill, Now::read()) {
+        if !due(watch, self.last_dump, look, Now::read()) {
             return;
         }
         let host = match self.surroundings.host(Now::read()) {
@@ -406,8 +408,12 @@ impl Effects {
         };
         let Ok(survey) = self.survey(&host) else {
             // Not again at once: a table that cannot be read is logged once in `every`.
-            self.last_dump =
-                Some(LastDump { at: Now::read().boot, took: Duration::ZERO, entries: fill.entries });
+            self.last_dump = Some(LastDump {
+                at: Now::read().boot,
+                took: Duration::ZERO,
+                entries: look.fill.entries,
+                losses: look.losses,
+            });
             return;
         };
         let alerts = watch::raise(watch, &survey.summary, survey.table, &host);

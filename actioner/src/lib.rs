@@ -36,6 +36,7 @@ pub mod now;
 pub mod orders;
 pub mod plan;
 pub mod policy;
+pub mod pressure;
 pub mod refusal;
 pub mod removal;
 pub mod replay;

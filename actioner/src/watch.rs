@@ -3,57 +3,14 @@
 use crate::alert::{Alert, Origin};
 use crate::evidence::{Evidence, TableFill};
 use crate::host::Host;
-use crate::now::Now;
 use crate::policy::{Thresholds, Watch, WatchAlert};
 use conntrack::Summary;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
 /// Of one alert, at most so many sources are raised in one look: the largest.
 pub const MOST: usize = 1000;
-/// Under pressure a dump may take this part of the time, not more.
-const DUTY: u32 = 5;
-
-/// The cheap look: a kept-open `nf_conntrack_count`.
-#[derive(Debug)]
-pub struct Gauge {
-    count: File,
-    limit: File,
-}
-
-impl Gauge {
-    /// Opens the count and limit of the calling thread's namespace.
-    ///
-    /// # Errors
-    /// The kernel has no connection tracking, or procfs does not show it.
-    pub fn open() -> io::Result<Gauge> {
-        let open = |name: &str| {
-            let path = format!("/proc/sys/net/netfilter/{name}");
-            File::open(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
-        };
-        Ok(Gauge { count: open("nf_conntrack_count")?, limit: open("nf_conntrack_max")? })
-    }
-
-    /// How full the table is. Costs under two microseconds.
-    ///
-    /// # Errors
-    /// The files went away.
-    pub fn read(&self) -> io::Result<TableFill> {
-        Ok(TableFill { entries: number(&self.count)?, limit: number(&self.limit)? })
-    }
-}
-
-fn number(file: &File) -> io::Result<u64> {
-    let mut text = [0; 24];
-    let len = file.read_at(&mut text, 0)?;
-    let digits = std::str::from_utf8(&text[..len]).unwrap_or_default().trim();
-    digits.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{digits:?} is no number")))
-}
 
 /// What was said of the sources that the watch raised at its last dump. A source that it does not raise any more is news
 /// when it comes back.
@@ -91,37 +48,6 @@ impl Told {
         // "banned" and then "already banned" are one story.
         before != Some(word) && !(word == "already_banned" && before == Some("ban"))
     }
-}
-
-/// When the watch looked last, and how long it took.
-#[derive(Debug, Clone, Copy)]
-pub struct LastDump {
-    /// On the boot clock.
-    pub at: Duration,
-    /// How long the dump took.
-    pub took: Duration,
-    /// Entries then.
-    pub entries: u64,
-}
-
-/// Whether the table is to be read now: at least every `every`; sooner when it is as full as an alert asks for, or grew by a
-/// tenth of its limit. Under pressure that lasts never for more than a fifth of the time; pressure that is new since the last dump
-/// does not wait for that, or who makes a dump slow would buy himself time.
-pub fn due(watch: &Watch, last: Option<LastDump>, fill: TableFill, now: Now) -> bool {
-    let Some(last) = last else { return true };
-    let since = now.boot.saturating_sub(last.at);
-    if since >= watch.every {
-        return true;
-    }
-    let pressed = |entries| {
-        let fill = TableFill { entries, ..fill };
-        let tables = watch.alerts.iter().map(|alert| &alert.table);
-        tables.filter(|table| !table.is_empty()).any(|table| fill.meets(table).is_ok())
-    };
-    let grown = fill.limit > 0 && fill.entries.saturating_sub(last.entries) * 10 >= fill.limit;
-    let now_pressed = pressed(fill.entries);
-    let part = if now_pressed && !pressed(last.entries) { 1 } else { DUTY };
-    (now_pressed || grown) && since >= watch.interval.max(last.took * part)
 }
 
 /// The alerts that the live table raises.

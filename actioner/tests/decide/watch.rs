@@ -3,9 +3,11 @@
 use crate::scene::{Desk, host, now, only, table, with};
 use conntrack_actioner::alert::Origin;
 use conntrack_actioner::evidence::TableFill;
+use conntrack_actioner::now::Now;
 use conntrack_actioner::plan::Decision;
 use conntrack_actioner::policy::{Policy, Watch};
-use conntrack_actioner::watch::{LastDump, MOST, Told, due, raise};
+use conntrack_actioner::pressure::{LastDump, Look, Losses};
+use conntrack_actioner::watch::{MOST, Told, raise};
 use std::time::Duration;
 
 const RULES: &str = "
@@ -40,27 +42,31 @@ fn fill(entries: u64) -> TableFill {
 }
 
 fn dumped(seconds: f64, took: f64, entries: u64) -> Option<LastDump> {
-    Some(LastDump { at: now(seconds).boot, took: Duration::from_secs_f64(took), entries })
+    Some(LastDump { at: now(seconds).boot, took: Duration::from_secs_f64(took), entries, losses: None })
+}
+
+fn due(watch: &Watch, last: Option<LastDump>, fill: TableFill, now: Now) -> bool {
+    conntrack_actioner::pressure::due(watch, last, Look { fill, losses: None }, now)
 }
 
 #[test]
 fn when_it_looks() {
     let policy = policy(HOARDER);
-    let due = |last, entries, at| due(watch(&policy), last, fill(entries), now(at));
-    assert!(due(None, 0, 0.0), "at once when it starts");
-    assert!(!due(dumped(0.0, 0.1, 0), 0, 29.9), "in peace as rarely as `every` says");
-    assert!(due(dumped(0.0, 0.1, 0), 0, 30.0));
-    assert!(!due(dumped(0.0, 0.1, 500), 499, 1.0));
-    assert!(due(dumped(0.0, 0.1, 500), 500, 1.0), "as full as an alert asks for: at every look");
-    assert!(!due(dumped(0.0, 0.1, 500), 500, 0.9), "never twice in an interval");
-    assert!(due(dumped(0.0, 0.1, 0), 100, 1.0), "grown by a tenth of the limit since");
-    assert!(!due(dumped(0.0, 0.1, 0), 99, 1.0));
-    assert!(!due(dumped(0.0, 2.0, 900), 900, 9.9), "slow dumps take a fifth of the time at most");
-    assert!(due(dumped(0.0, 2.0, 900), 900, 10.0));
-    assert!(!due(dumped(0.0, 2.0, 499), 500, 1.9));
-    assert!(due(dumped(0.0, 2.0, 499), 500, 2.0), "but pressure that is new does not wait for that");
+    let looks = |last, entries, at| due(watch(&policy), last, fill(entries), now(at));
+    assert!(looks(None, 0, 0.0), "at once when it starts");
+    assert!(!looks(dumped(0.0, 0.1, 0), 0, 29.9), "in peace as rarely as `every` says");
+    assert!(looks(dumped(0.0, 0.1, 0), 0, 30.0));
+    assert!(!looks(dumped(0.0, 0.1, 500), 499, 1.0));
+    assert!(looks(dumped(0.0, 0.1, 500), 500, 1.0), "as full as an alert asks for: at every look");
+    assert!(!looks(dumped(0.0, 0.1, 500), 500, 0.9), "never twice in an interval");
+    assert!(looks(dumped(0.0, 0.1, 0), 100, 1.0), "grown by a tenth of the limit since");
+    assert!(!looks(dumped(0.0, 0.1, 0), 99, 1.0));
+    assert!(!looks(dumped(0.0, 2.0, 900), 900, 9.9), "slow dumps take a fifth of the time at most");
+    assert!(looks(dumped(0.0, 2.0, 900), 900, 10.0));
+    assert!(!looks(dumped(0.0, 2.0, 499), 500, 1.9));
+    assert!(looks(dumped(0.0, 2.0, 499), 500, 2.0), "but pressure that is new does not wait for that");
     let unlimited = TableFill { entries: 1_000_000, limit: 0 };
-    assert!(!conntrack_actioner::watch::due(watch(&policy), dumped(0.0, 0.1, 0), unlimited, now(1.0)));
+    assert!(!due(watch(&policy), dumped(0.0, 0.1, 0), unlimited, now(1.0)));
 }
 
 #[test]
@@ -69,6 +75,52 @@ fn a_number_of_entries_presses_as_a_part_of_the_limit_does() {
     let unlimited = |entries| TableFill { entries, limit: 0 };
     assert!(!due(watch(&policy), dumped(0.0, 0.1, 0), unlimited(499), now(1.0)));
     assert!(due(watch(&policy), dumped(0.0, 0.1, 0), unlimited(500), now(1.0)));
+}
+
+#[test]
+fn an_alert_that_asks_for_no_fill_is_looked_for_once_so_many_were_made() {
+    let policy = policy(
+        "  - {alert: Dead, host: {socketless: 100}}\n  - {alert: Hoarder, source: {assured: 300, entries: 20}}\n  - {alert: Full, host: {entries: 2}, table: {fill_percent: 90}}\n",
+    );
+    let unlimited = |entries| TableFill { entries, limit: 0 };
+    for (before, entries, after, expected) in [
+        (1000, 1099, 1.0, false),
+        (1000, 1100, 1.0, true),
+        (1000, 1100, 0.9, false),
+        (1000, 0, 1.0, false),
+        (1000, 9999, 29.9, true),
+        (0, 99, 29.9, false),
+    ] {
+        let due = due(watch(&policy), dumped(0.0, 0.1, before), unlimited(entries), now(after));
+        assert_eq!(due, expected, "{before} → {entries} after {after} s");
+    }
+    assert!(!due(watch(&policy), dumped(0.0, 2.0, 0), unlimited(5000), now(9.9)), "a fifth of the time");
+    assert!(due(watch(&policy), dumped(0.0, 2.0, 0), unlimited(5000), now(10.0)));
+}
+
+#[test]
+fn what_a_full_table_costs_is_a_reason_to_look() {
+    let policy = policy(HOARDER);
+    let losses = |early_drop, drop, insert_failed| Losses { early_drop, drop, insert_failed };
+    let before = losses(10, 20, 30);
+    for (after, expected) in [
+        (None, false),
+        (Some(before), false),
+        (Some(losses(11, 20, 30)), true),
+        (Some(losses(10, 21, 30)), true),
+        (Some(losses(10, 25, 35)), false),
+        (Some(losses(10, 26, 35)), true),
+        (Some(losses(0, 0, 0)), false),
+    ] {
+        let last = LastDump { losses: Some(before), ..dumped(0.0, 0.1, 400).unwrap() };
+        let look = Look { fill: fill(400), losses: after };
+        let due = |at| conntrack_actioner::pressure::due(watch(&policy), Some(last), look, now(at));
+        assert_eq!(due(1.0), expected, "{after:?}");
+        assert!(!due(0.9));
+    }
+    let unknown = dumped(0.0, 0.1, 400);
+    let look = Look { fill: fill(400), losses: Some(before) };
+    assert!(!conntrack_actioner::pressure::due(watch(&policy), unknown, look, now(1.0)));
 }
 
 #[test]
