@@ -2,6 +2,8 @@
 //!
 //! Built with the feature `top` only: `cargo test -p conntrack-exporter --features top --test top`.
 
+#![allow(clippy::unwrap_used)] // a test file: clippy.toml permits it inside #[test] functions only
+
 mod pty;
 
 use std::collections::BTreeMap;
