@@ -29,6 +29,9 @@ const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_SCTP: u16 = 3;
 /// `CTA_PROTOINFO_TCP_STATE` and `CTA_PROTOINFO_SCTP_STATE`.
 const STATE: u16 = 1;
+/// `CTA_PROTOINFO_TCP_FLAGS_ORIGINAL`: what is known of that sender.
+const TCP_FLAGS: u16 = 4;
+const BE_LIBERAL: u8 = 8;
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
 
@@ -83,11 +86,25 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
         return Err(Malformed("an entry whose addresses are not of its family"));
     }
     let state = state(original.protocol, status, protoinfo)?;
+    let picked_up = original.protocol == Protocol::TCP && picked_up(protoinfo)?;
     let counters = match counters {
         [Some(original), Some(reply)] => Some([original, reply]),
         _ => None,
     };
-    Ok(Some(Flow { family, original, reply, zone, status, state, timeout, id, mark, counters, synproxy }))
+    Ok(Some(Flow {
+        family,
+        original,
+        reply,
+        zone,
+        status,
+        state,
+        timeout,
+        id,
+        mark,
+        counters,
+        synproxy,
+        picked_up,
+    }))
 }
 
 #[inline]
@@ -187,6 +204,24 @@ fn state(protocol: Protocol, status: Status, protoinfo: Option<Attribute<'_>>) -
         ),
         _ => State::of_status(status),
     })
+}
+
+/// `tcp_new` does not know the windows of a connection that it did not see begin, and marks it so.
+#[inline]
+fn picked_up(protoinfo: Option<Attribute<'_>>) -> Result<bool, Malformed> {
+    let Some(info) = protoinfo else { return Ok(false) };
+    for attribute in info.nested() {
+        let attribute = attribute?;
+        if attribute.kind == CTA_PROTOINFO_TCP {
+            for field in attribute.nested() {
+                let field = field?;
+                if field.kind == TCP_FLAGS {
+                    return field.byte().map(|flags| flags & BE_LIBERAL != 0);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Entries made over ctnetlink (`conntrack -I`, conntrackd) carry an empty one: `ctnetlink_create_conntrack` adds it to each. A

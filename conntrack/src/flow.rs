@@ -178,6 +178,9 @@ pub struct Flow {
     pub counters: Option<[Counters; 2]>,
     /// A SYNPROXY answered the handshake in the server's stead.
     pub synproxy: bool,
+    /// TCP, and the first packet seen was not its SYN (`nf_conntrack_tcp_loose`): who is the source says who spoke first after that,
+    /// not who called whom. The kernel's IP_CT_TCP_FLAG_BE_LIBERAL on the original sender.
+    pub picked_up: bool,
 }
 
 impl Flow {

@@ -26,5 +26,6 @@ pub(crate) fn flow(source: impl Into<IpAddr>, protocol: Protocol, state: State, 
         mark: 0,
         counters: None,
         synproxy: false,
+        picked_up: false,
     }
 }

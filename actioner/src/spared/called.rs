@@ -2,7 +2,8 @@
 //!
 //! An entry's direction is not enough. After a deletion the next packet makes a new entry, and whoever sends it first
 //! becomes its source: the server, by its own keep-alives to an attacker; a database, by speaking to us. What tells is who
-//! waits: a local port with a listener was called, one without did the calling (DOMAIN.md, 3).
+//! waits: a local port with a listener was called, one without did the calling (DOMAIN.md, 3). A listener can be gone (passive FTP: it
+//! takes one call), so where the table saw the peer's SYN, he called, whoever listens now.
 
 use super::first_in;
 use conntrack::listeners::Listeners;
@@ -10,11 +11,12 @@ use conntrack::own::OwnAddresses;
 use conntrack::sockets::Socket;
 use conntrack::summary::Sources;
 use conntrack::{Flow, L4};
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 
-/// So many addresses of each kind are kept, some 3 MiB; of more, those that could be banned.
+/// So many addresses and sockets are kept, some 10 MiB; of more, those of sources, for nobody else can be banned.
 const MOST: usize = 50_000;
 /// `TCP_SYN_RECV` and `TCP_TIME_WAIT` (`include/net/tcp_states.h`): the one is somebody's call to us, the other is over.
 const NOT_OURS: [u8; 2] = [3, 6];
@@ -75,11 +77,16 @@ pub(crate) struct Collector<'a> {
     /// Only these, if a first reading found too many.
     only: Option<&'a Sources>,
     called: Called,
+    /// Our sockets on ports without a listener, by both ends, with their peer.
+    sockets: HashMap<Ends, IpAddr, RandomState>,
 }
+
+/// The local end and the peer's.
+type Ends = (SocketAddr, SocketAddr);
 
 impl<'a> Collector<'a> {
     pub(crate) fn new(own: &'a OwnAddresses, listeners: &'a Listeners) -> Collector<'a> {
-        Collector { own, listeners, only: None, called: Called::default() }
+        Collector { own, listeners, only: None, called: Called::default(), sockets: HashMap::default() }
     }
 
     /// Only sources of entries are kept, for nobody else can be banned.
@@ -91,8 +98,11 @@ impl<'a> Collector<'a> {
         let (local, peer) = (socket.local, socket.peer);
         let waited = self.listeners.has(conntrack::Protocol::TCP, local.port());
         if !waited && !NOT_OURS.contains(&socket.state) && self.keeps(peer.ip()) {
-            let limit = self.limit();
-            self.called.clipped |= !insert(&mut self.called.peers, peer.ip(), limit);
+            if self.sockets.len() < self.limit() {
+                self.sockets.insert((local, peer), peer.ip());
+            } else {
+                self.called.clipped = true;
+            }
         }
     }
 
@@ -103,6 +113,11 @@ impl<'a> Collector<'a> {
                 let limit = self.limit();
                 self.called.clipped |= !insert(&mut self.called.outbound, address, limit);
             }
+        }
+        if !self.sockets.is_empty()
+            && let Some(ends) = called_us(flow)
+        {
+            self.sockets.remove(&ends);
         }
     }
 
@@ -116,8 +131,19 @@ impl<'a> Collector<'a> {
         if self.only.is_some() { usize::MAX } else { MOST }
     }
 
-    pub(crate) fn finish(self) -> Called {
+    pub(crate) fn finish(mut self) -> Called {
+        self.called.peers = self.sockets.into_values().map(|peer| peer.to_canonical()).collect();
         self.called
+    }
+}
+
+/// The ends, ours first, of a connection of which the table saw the peer's SYN.
+fn called_us(flow: &Flow) -> Option<Ends> {
+    match flow.reply.l4 {
+        L4::Ports { src, dst } if flow.original.protocol == conntrack::Protocol::TCP && !flow.picked_up => {
+            Some((SocketAddr::new(flow.reply.src, src), SocketAddr::new(flow.reply.dst, dst)))
+        }
+        _ => None,
     }
 }
 
@@ -125,4 +151,63 @@ impl<'a> Collector<'a> {
 fn insert(addresses: &mut BTreeSet<IpAddr>, address: IpAddr, limit: usize) -> bool {
     let address = address.to_canonical();
     addresses.contains(&address) || (addresses.len() < limit && addresses.insert(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conntrack::{Family, Protocol, State, Status, Summary, TcpState, Tuple, Zone};
+    use std::net::Ipv4Addr;
+
+    const US: &str = "192.0.2.1:40000";
+
+    fn outbound(peer: SocketAddr) -> Flow {
+        let us: SocketAddr = US.parse().unwrap();
+        let tuple = |src: SocketAddr, dst: SocketAddr| {
+            let l4 = L4::Ports { src: src.port(), dst: dst.port() };
+            Tuple { src: src.ip(), dst: dst.ip(), protocol: Protocol::TCP, l4 }
+        };
+        Flow {
+            family: Family::Ipv4,
+            original: tuple(us, peer),
+            reply: tuple(peer, us),
+            zone: Zone::Both(0),
+            status: Status(0b1110),
+            state: State::Tcp(TcpState::Established),
+            timeout: Some(1),
+            id: 1,
+            mark: 0,
+            counters: None,
+            synproxy: false,
+            picked_up: false,
+        }
+    }
+
+    fn peer(number: usize) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::from_bits(0x0b00_0000 + number as u32).into(), 443)
+    }
+
+    /// A crawler or a proxy: bounded, and a second reading knows those that could be banned.
+    #[test]
+    fn of_too_many_those_are_kept_that_could_be_banned() {
+        let own = OwnAddresses::of(["192.0.2.1/32".parse().unwrap()], []);
+        let listeners = Listeners::default();
+        let mut first = Collector::new(&own, &listeners);
+        (0..MOST).for_each(|number| first.flow(&outbound(peer(number))));
+        (0..MOST).for_each(|number| first.flow(&outbound(peer(number))));
+        assert!(!first.called.clipped, "as many as there is room for, seen twice");
+        first.flow(&outbound(peer(MOST)));
+        let first = first.finish();
+        assert!(first.clipped && first.outbound.len() == MOST);
+
+        let mut summary = Summary::new();
+        summary.sources.add(peer(MOST).ip(), true, false, false);
+        summary.sources.add("198.51.100.66".parse().unwrap(), true, false, false);
+        let mut second = Collector::new(&own, &listeners).of_sources(&summary.sources);
+        (0..=MOST).for_each(|number| second.flow(&outbound(peer(number))));
+        let second = second.finish();
+        assert_eq!(second.outbound, [peer(MOST).ip()].into());
+        assert!(second.cannot_tell(&"198.51.100.0/24".parse().unwrap()));
+        assert!(!second.cannot_tell(&"198.51.100.66/32".parse().unwrap()));
+    }
 }

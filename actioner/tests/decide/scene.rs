@@ -102,6 +102,7 @@ pub(crate) fn flow(original: (&str, &str), reply: (&str, &str), status: u32) -> 
         mark: 0,
         counters: None,
         synproxy: false,
+        picked_up: false,
     }
 }
 

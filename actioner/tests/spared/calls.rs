@@ -3,7 +3,7 @@
 use conntrack::own::OwnAddresses;
 use conntrack_actioner::spared::Called;
 use conntrack_actioner::survey::{self, Ask};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tests::listing::{Entry, list};
@@ -75,6 +75,24 @@ fn a_visitor_is_not_even_when_the_servers_keep_alives_turn_his_entry_round() {
         wait_for_entry_from(server, target.ip());
         assert_eq!(knows(&called(server), address), (false, false), "turned round");
         drop(connection);
+    }
+}
+
+/// Passive FTP and the like: the listener takes one call and goes. The table saw who sent the SYN.
+#[test]
+fn a_visitor_of_a_listener_that_is_gone_is_not_either() {
+    for family in [Family::V4, Family::V6] {
+        let topology = Topology::direct(&["visitor"]).unwrap();
+        let (server, visitor) = (&topology.server, topology.peer("visitor"));
+        let target = topology.server_socket(family, 40_021);
+        let listener = server.run(|| TcpListener::bind(target).unwrap());
+        let connection = visitor.namespace.run(|| TcpStream::connect(target).unwrap());
+        let accepted = listener.accept().unwrap();
+        drop(listener);
+        let address = visitor.address(family);
+        wait_for_entry_from(server, address);
+        assert_eq!(knows(&called(server), address), (false, false));
+        drop((connection, accepted));
     }
 }
 

@@ -24,6 +24,7 @@ fn flow(original: (&str, &str), reply: (&str, &str)) -> Flow {
         mark: 0,
         counters: None,
         synproxy: false,
+        picked_up: false,
     }
 }
 

@@ -184,6 +184,7 @@ mod tests {
             mark: 0,
             counters: None,
             synproxy: false,
+            picked_up: false,
         }
     }
 
