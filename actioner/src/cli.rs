@@ -3,7 +3,7 @@
 use crate::command::ban::target;
 use crate::exit::EXPLAINED;
 use crate::source;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,6 +26,22 @@ pub struct Cli {
     /// The flags of run.
     #[command(flatten)]
     pub run: Run,
+}
+
+/// Where it listens unless told otherwise.
+pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:10049";
+
+impl Cli {
+    /// From this process's arguments; ends it where they are wrong, or ask for help.
+    pub fn read() -> Cli {
+        Cli::from_arg_matches(&Cli::shown().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command with all its defaults in its help.
+    pub fn shown() -> clap::Command {
+        let named = |command| web::flags::with_default_address(command, DEFAULT_ADDRESS);
+        named(Cli::command()).mut_subcommand("run", named)
+    }
 }
 
 /// What to do.
@@ -226,6 +242,15 @@ pub struct Run {
     /// Let POST /-/reload read the policy again (SIGHUP always does)
     #[arg(long = "web.enable-lifecycle")]
     pub lifecycle: bool,
+
+    /// File with a token that lets a client in: `Authorization: Bearer`, Alertmanager's `authorization: {credentials_file}`;
+    /// read again when it changes
+    #[arg(long = "web.bearer-token-file", value_name = "FILE")]
+    pub bearer_token_file: Option<PathBuf>,
+
+    /// Enforce even though anybody who reaches an address that is not loopback may send webhooks
+    #[arg(long = "web.allow-unauthenticated-webhooks")]
+    pub allow_unauthenticated_webhooks: bool,
 
     /// The --web.* flags.
     #[command(flatten)]

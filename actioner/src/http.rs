@@ -1,6 +1,7 @@
 //! Routes: the webhook, metrics, health, reload. Each webhook is handed to the effects thread and answered when it is done.
 
 use crate::alert::Origin;
+use crate::exposure::Exposure;
 use crate::metrics::Metrics;
 use crate::orders::{Order, Unread};
 use crate::policy::Policy;
@@ -17,7 +18,9 @@ use web::{Gate, Method, Peer, Request, Response, StatusCode, exposition};
 const BODY: usize = 8 << 20;
 /// Alertmanager gives up after its flush interval; sooner is kinder.
 const PATIENCE: Duration = Duration::from_secs(8);
-const DOCS: &str = "webhook body: Alertmanager's version 4, see docs/ or README";
+/// Where Alertmanager sends to.
+pub(crate) const WEBHOOK_PATH: &str = "/webhook";
+const WEBHOOK: &str = "it takes Alertmanager's webhook message, version 4";
 
 /// What the routes need.
 pub struct Routes {
@@ -35,6 +38,8 @@ pub struct Routes {
     pub policy_file: PathBuf,
     /// Scrapes at a time.
     pub scrapes: Gate,
+    /// Who can send webhooks.
+    pub exposure: Exposure,
 }
 
 /// Answers one request.
@@ -43,17 +48,17 @@ pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
     let post = *request.method() == Method::POST;
     let path = request.path().to_owned();
     match path.as_str() {
-        "/webhook" if post => {
+        WEBHOOK_PATH if post => {
             let response = receive(&routes, &mut request).await;
             routes.metrics.answered(response.status().as_u16());
             response
         }
-        "/webhook" => only("POST", DOCS),
+        WEBHOOK_PATH => only("POST", WEBHOOK),
         "/-/reload" if post => reload_route(&routes, &request).await,
         "/-/reload" => only("POST", "it reads the policy again"),
         path if path == routes.telemetry_path => {
             if !get {
-                return only("GET", "it shows metrics");
+                return only("GET, HEAD", "it shows metrics");
             }
             match routes.scrapes.enter() {
                 Some(_permit) => {
@@ -72,19 +77,19 @@ pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
             ];
             web::landing("conntrack-actioner", env!("CARGO_PKG_VERSION"), &links)
         }
-        "/" | "/-/healthy" | "/-/ready" => only("GET", "it only shows"),
+        "/" | "/-/healthy" | "/-/ready" => only("GET, HEAD", "it only shows"),
         _ => Response::text(StatusCode::NOT_FOUND, "no such page; the webhook is POST /webhook\n"),
     }
 }
 
-fn only(method: &'static str, why: &str) -> Response {
-    let text = format!("this address takes {method} only: {why}\n");
-    Response::text(StatusCode::METHOD_NOT_ALLOWED, text).header(web::header::ALLOW, method)
+fn only(methods: &'static str, why: &str) -> Response {
+    let text = format!("only {methods} here: {why}\n");
+    Response::text(StatusCode::METHOD_NOT_ALLOWED, text).header(web::header::ALLOW, methods)
 }
 
 async fn receive(routes: &Routes, request: &mut Request) -> Response {
     let origin = match request.peer() {
-        Peer::Unix => Origin::Admin,
+        Peer::Unix { .. } => Origin::Admin,
         Peer::Tcp(_) => Origin::Webhook,
     };
     let body = match request.body(BODY).await {
@@ -131,7 +136,7 @@ fn later(why: &str) -> Response {
 }
 
 async fn reload_route(routes: &Routes, request: &Request) -> Response {
-    if !routes.lifecycle && request.peer() != Peer::Unix {
+    if !routes.lifecycle && !request.peer().is_unix() {
         let text = "reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP\n";
         return Response::text(StatusCode::FORBIDDEN, text);
     }
@@ -162,6 +167,7 @@ async fn try_reload(routes: &Routes) -> Result<(), String> {
     let file = routes.policy_file.clone();
     let read = tokio::task::spawn_blocking(move || Policy::load(&file).map_err(|errors| errors.to_string()));
     let policy = read.await.map_err(|error| error.to_string())??;
+    routes.exposure.permits(&policy)?;
     let (reply, answer) = oneshot::channel();
     routes
         .orders

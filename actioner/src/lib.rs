@@ -22,6 +22,7 @@ pub mod effects;
 pub mod enforce;
 pub mod evidence;
 pub mod exit;
+pub mod exposure;
 pub mod firewall;
 mod foreign;
 pub mod guard;

@@ -1,6 +1,5 @@
 //! conntrack-actioner: see the crate's library for the line from a webhook to the kernel.
 
-use clap::Parser;
 use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
@@ -9,7 +8,7 @@ use conntrack_actioner::{manual, run, teardown};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     match cli.command {
         None => start(&cli.run),
         Some(Command::Run(flags)) => start(&flags),

@@ -2,7 +2,6 @@
 
 use crate::cli::Cli;
 use crate::command::Said;
-use clap::CommandFactory;
 use clap_complete::Shell;
 use std::fs;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::path::Path;
 /// The completions of a shell.
 pub fn completions(shell: Shell) -> Said {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "conntrack-actioner", &mut text);
+    clap_complete::generate(shell, &mut Cli::shown(), "conntrack-actioner", &mut text);
     Said::done(String::from_utf8_lossy(&text))
 }
 
@@ -21,5 +20,5 @@ pub fn completions(shell: Shell) -> Said {
 pub fn pages(directory: &Path) -> Result<(), String> {
     let failed = |error| format!("cannot write man pages to {}: {error}", directory.display());
     fs::create_dir_all(directory).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), directory).map_err(failed)
+    clap_mangen::generate_to(Cli::shown(), directory).map_err(failed)
 }

@@ -142,7 +142,7 @@ impl Metrics {
         for reason in Refusal::REASONS {
             drop(metrics.refusals.get_or_create(&Reason { reason }));
         }
-        for code in [200, 400, 413, 503] {
+        for code in [200, 400, 401, 413, 503] {
             drop(metrics.webhooks.get_or_create(&Code { code }));
         }
         drop(metrics.unbans.get_or_create(&Cause { cause: "expired" }));

@@ -1,8 +1,9 @@
 //! Start, serve, stop.
 
 use crate::audit::{Audit, Reopen, Rotation};
-use crate::cli::Run;
+use crate::cli::{DEFAULT_ADDRESS, Run};
 use crate::effects::{Effects, adopt};
+use crate::exposure::Exposure;
 use crate::firewall::{self, Firewall};
 use crate::http::{self, Routes};
 use crate::metrics::Metrics;
@@ -25,11 +26,11 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use web::{Gate, Limits, Listen, Server};
+use web::security::SecurityError;
+use web::{Gate, Limits, Listen, Security, Server};
 
 /// Webhooks that wait for the effects thread. Alertmanager retries what finds no room.
 const QUEUE: usize = 2048;
-const DEFAULT_ADDRESS: &str = "127.0.0.1:10049";
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -54,28 +55,36 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     let signals = Signals::catch()?;
     make_directory_of(&flags.admin_socket)?;
     listen.push(Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
+    let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
+    let security = Rc::new(security(flags, metrics.clone())?);
+    let exposure = Exposure::new(&listen, Rc::clone(&security), flags.allow_unauthenticated_webhooks);
+    exposure.permits(&policy)?;
     let server = Server::bind(&listen, Limits::default()).map_err(|error| error.to_string())?;
+    let server = server.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
-    let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
     let effects = effects(flags, policy, metrics.clone(), surroundings)?;
     let reopen = effects.audit.reopener();
     let (orders, queue) = mpsc::sync_channel(QUEUE);
+    let mut registry = metrics.registry(&host.table_id, env!("CARGO_PKG_VERSION"));
+    security.counters().register(&mut registry, "conntrack_actioner");
     let routes = Rc::new(Routes {
         orders: orders.clone(),
-        registry: metrics.registry(&host.table_id, env!("CARGO_PKG_VERSION")),
+        registry,
         metrics,
         telemetry_path: flags.web.telemetry_path.clone(),
         lifecycle: flags.lifecycle,
         policy_file: flags.policy_file.clone(),
         scrapes: Gate::new(flags.web.max_requests),
+        exposure,
     });
     let working = thread::Builder::new()
         .name("effects".to_owned())
         .spawn(move || effects.run(&queue))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     for address in server.addresses() {
-        tracing::info!(%address, socket = %flags.admin_socket.display(), "listening");
+        let (tls, authenticates) = (security.encrypts(), security.authenticates());
+        tracing::info!(%address, tls, authenticates, socket = %flags.admin_socket.display(), "listening");
     }
     let shutdown = signals.until_stopped(Rc::clone(&routes), reopen);
     server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
@@ -86,6 +95,23 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
         "stopped; bans in force stay in the kernel until they expire (conntrack-actioner teardown removes them)"
     );
     Ok(())
+}
+
+/// What is asked of clients over TCP. A webhook that is turned away is a webhook that was answered.
+fn security(flags: &Run, metrics: Metrics) -> Result<Security, String> {
+    let open = || {
+        let security = flags.web.security()?;
+        match &flags.bearer_token_file {
+            Some(file) => security.with_bearer_token("--web.bearer-token-file", file),
+            None => Ok(security),
+        }
+    };
+    let security = open().map_err(|error: SecurityError| error.to_string())?;
+    Ok(security.on_refusal(move |path, status| {
+        if path == http::WEBHOOK_PATH {
+            metrics.answered(status.as_u16());
+        }
+    }))
 }
 
 /// SIGTERM and SIGINT end it; SIGHUP reads the policy again and opens the audit log again.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+use conntrack_actioner::exposure::Exposure;
 use conntrack_actioner::http::{Routes, route};
 use conntrack_actioner::metrics::Metrics;
 use conntrack_actioner::orders::{Order, Unread};
@@ -41,6 +42,7 @@ fn serve<T: Send>(
                     lifecycle: true,
                     policy_file: "/nowhere/policy.yaml".into(),
                     scrapes: Gate::new(4),
+                    exposure: Exposure::new(&listen, Rc::default(), false),
                 });
                 let handler = move |request| route(Rc::clone(&routes), request);
                 server.serve(handler, async { drop(stopped.await) }).await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedI64ValueParser;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::advise;
 use crate::collector::{Collector, Collectors};
@@ -51,6 +51,17 @@ pub(crate) enum Command {
     /// Shows the table live: how full, when it will be, and who fills it
     #[cfg(feature = "top")]
     Top(crate::top::Flags),
+}
+
+/// Where it listens unless told otherwise.
+pub(crate) const DEFAULT_ADDRESS: &str = ":10048";
+
+impl Flags {
+    /// From this process's arguments; ends it where they are wrong, or ask for help.
+    pub fn read() -> Flags {
+        let matches = web::flags::with_default_address(Flags::command(), DEFAULT_ADDRESS).get_matches();
+        Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// What is shown of the sources.
@@ -223,7 +234,6 @@ mod tests {
 
     #[test]
     fn the_command_is_well_formed() {
-        use clap::CommandFactory;
         Flags::command().debug_assert();
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Routes {
     pub(crate) gate: Gate,
     /// `--web.telemetry-path`.
     pub(crate) telemetry_path: String,
+    /// Who was turned away.
+    pub(crate) refused: web::security::Counters,
 }
 
 impl Routes {
@@ -48,7 +50,8 @@ impl Routes {
         let Some(_permit) = self.gate.enter() else { return self.gate.refusal() };
         match Scrape::read(request.query(), request.header(TIMEOUT), self.exporter.enabled) {
             Ok(scrape) => {
-                let registry = self.exporter.gather(scrape).await.into_registry();
+                let mut registry = self.exporter.gather(scrape).await.into_registry();
+                self.refused.register(&mut registry, "conntrack_exporter");
                 exposition::encode(&registry, exposition::negotiate(request.header("accept")))
             }
             Err(refusal) => Response::text(StatusCode::BAD_REQUEST, format!("{refusal}\n")),

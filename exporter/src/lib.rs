@@ -43,6 +43,9 @@ pub enum StartError {
     /// A `--web.*` flag that cannot be obeyed.
     #[error(transparent)]
     Flag(#[from] web::flags::FlagError),
+    /// A web configuration that cannot be used.
+    #[error(transparent)]
+    Security(#[from] web::security::SecurityError),
     /// An address that cannot be listened on.
     #[error(transparent)]
     Bind(#[from] web::BindError),
@@ -72,14 +75,18 @@ pub async fn run(flags: Flags) -> Result<(), StartError> {
 async fn serve(flags: Flags) -> Result<(), StartError> {
     flags.log.init();
     let shutdown = web::shutdown::signal();
-    let server = web::Server::bind(&flags.web.listen(":10048")?, web::Limits::default())?;
+    let security = Rc::new(flags.web.security()?);
+    let server = web::Server::bind(&flags.web.listen(flags::DEFAULT_ADDRESS)?, web::Limits::default())?;
+    let server = server.secured(Rc::clone(&security));
     let routes = Rc::new(http::Routes {
         exporter: exporter::Exporter::start(&flags).map_err(StartError::Thread)?,
         gate: web::Gate::new(flags.web.max_requests),
         telemetry_path: flags.web.telemetry_path,
+        refused: security.counters().clone(),
     });
     for address in server.addresses() {
-        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+        let (tls, authenticates) = (security.encrypts(), security.authenticates());
+        tracing::info!(%address, tls, authenticates, version = env!("CARGO_PKG_VERSION"), "listening");
     }
     server.serve(move |request| Rc::clone(&routes).answer(request), shutdown).await;
     Ok(())

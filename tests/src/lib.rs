@@ -8,6 +8,7 @@
 //! It needs root and the programs named in [`tools::Tool`].
 
 pub mod attack;
+pub mod certificates;
 pub mod entries;
 pub mod exposition;
 pub mod failure;

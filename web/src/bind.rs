@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::connection::Io;
 use crate::request::Peer;
@@ -78,6 +78,23 @@ pub enum BindError {
     },
 }
 
+/// An accepted connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// As it is, without TLS.
+    pub(crate) fn plain(self) -> Box<dyn Io> {
+        match self {
+            Self::Tcp(stream) => Box::new(stream),
+            Self::Unix(stream) => Box::new(stream),
+        }
+    }
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
@@ -114,17 +131,19 @@ impl Listener {
         }
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<(Box<dyn Io>, Peer)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
                 // Answers are written whole: waiting for more would only delay the last segment.
                 stream.set_nodelay(true).ok();
-                Ok((Box::new(stream), Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()))))
+                let peer = Peer::Tcp(SocketAddr::new(from.ip().to_canonical(), from.port()));
+                Ok((Stream::Tcp(stream), peer))
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), Peer::Unix))
+                let who = stream.peer_cred()?;
+                Ok((Stream::Unix(stream), Peer::Unix { uid: who.uid(), pid: who.pid() }))
             }
         }
     }

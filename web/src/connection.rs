@@ -1,6 +1,5 @@
-//! One connection, from its first byte to its last: **where a stream becomes requests**. A TLS handshake would wrap the
-//! stream at the start of [`serve`]; an authenticated peer would be known in [`Connection::call`], before the handler
-//! runs and with the body unread.
+//! One connection, from its first byte to its last: **where a stream becomes requests**. Whoever must prove who he is does so
+//! before the handler runs, with the body unread.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -8,24 +7,37 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Method;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, spawn_local};
 use tokio::time::Instant;
 
+use crate::bind::Stream;
 use crate::body::Budget;
+use crate::handshake::{self, Opened};
+use crate::security::Tls;
 use crate::timed::{Progress, Timed};
-use crate::{Limits, Peer, Request, Response};
+use crate::{Identity, Limits, Peer, Request, Response, Security};
 
 /// Room for a request's head, in bytes; beyond it 431. Prometheus sends about 400.
 const MAX_HEAD: usize = 16 << 10;
 
 /// The most that hyper buffers of a connection, in bytes: its default of about 400 KiB is much for 512 strangers.
 const MAX_BUFFER: usize = 64 << 10;
+
+/// Requests at a time on one connection of HTTP/2. Go's client opens another connection when it has more.
+const MAX_STREAMS: u32 = 32;
+
+/// What a client may send on one connection of HTTP/2 before a handler asks for it, in bytes: the least that the protocol knows,
+/// and about what [`MAX_BUFFER`] is for HTTP/1.1.
+const WINDOW: u32 = 65_535;
 
 /// A stream of bytes, whatever lies below.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {}
@@ -36,6 +48,7 @@ pub(crate) struct Shared<H> {
     pub(crate) handler: H,
     pub(crate) limits: Rc<Limits>,
     pub(crate) budget: Budget,
+    pub(crate) security: Rc<Security>,
 }
 
 /// Held by everything that a shutdown waits for.
@@ -44,13 +57,17 @@ pub(crate) type Alive = mpsc::Sender<Infallible>;
 struct Connection<H> {
     shared: Rc<Shared<H>>,
     peer: Peer,
+    http2: bool,
+    tls: Option<Rc<Tls>>,
+    identity: Option<Identity>,
     progress: Rc<Progress>,
+    retire: Rc<Notify>,
     alive: Alive,
 }
 
 /// Serves one connection until its client leaves, a limit ends it or `stop` closes, which lets a running request end.
 pub(crate) async fn serve<H, F>(
-    io: Box<dyn Io>,
+    stream: Stream,
     peer: Peer,
     shared: Rc<Shared<H>>,
     mut stop: watch::Receiver<()>,
@@ -59,26 +76,76 @@ pub(crate) async fn serve<H, F>(
     H: Fn(Request) -> F + 'static,
     F: Future<Output = Response> + 'static,
 {
-    let progress = Rc::new(Progress::new(Rc::clone(&shared.limits)));
+    let opened = tokio::select! {
+        opened = handshake::open(stream, peer, &shared.security, &shared.limits) => opened,
+        _ = stop.changed() => return,
+    };
+    let Some(Opened { io, http2, tls, identity }) = opened else { return };
+    let progress = Rc::new(Progress::new(Rc::clone(&shared.limits), http2));
     let io = TokioIo::new(Timed::new(io, Rc::clone(&progress)));
-    let requests = Connection { shared, peer, progress: Rc::clone(&progress), alive };
-    let mut http = http1::Builder::new();
+    let retire = Rc::new(Notify::new());
+    let requests = Connection {
+        shared,
+        peer,
+        http2,
+        tls,
+        identity,
+        progress: Rc::clone(&progress),
+        retire: Rc::clone(&retire),
+        alive,
+    };
+    let service = service_fn(move |request| requests.call(request));
+    let ending = async {
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = retire.notified() => {}
+        }
+    };
     // Timed has the deadlines.
-    http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_BUFFER);
-    let mut connection = http.serve_connection(io, service_fn(|request| requests.call(request)));
-    let mut connection = Pin::new(&mut connection);
-    let result = tokio::select! {
-        result = &mut connection => result,
-        _ = stop.changed() => {
-            if progress.is_in_head() {
-                return;
+    let result = if http2 {
+        let mut http = http2::Builder::new(OnThisThread);
+        http.max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buf_size(MAX_BUFFER);
+        let mut connection = http.serve_connection(io, service);
+        let mut connection = Pin::new(&mut connection);
+        tokio::select! {
+            result = &mut connection => result,
+            () = ending => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        }
+    } else {
+        let mut http = http1::Builder::new();
+        http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_BUFFER);
+        let mut connection = http.serve_connection(io, service);
+        let mut connection = Pin::new(&mut connection);
+        tokio::select! {
+            result = &mut connection => result,
+            () = ending => {
+                if progress.is_in_head() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%peer, error = %chain(&error), "connection ended early");
+    }
+}
+
+/// hyper's tasks for the streams of HTTP/2 stay on this thread, as all else does.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, task: F) {
+        spawn_local(task);
     }
 }
 
@@ -95,7 +162,9 @@ where
         self.progress.handling();
         let began = Instant::now();
         let (shared, peer, progress) = (Rc::clone(&self.shared), self.peer, Rc::clone(&self.progress));
+        let (certified, http2) = (self.identity.clone(), self.http2);
         let asked = format!("{} {}", request.method(), request.uri());
+        let bodiless = http2 && request.method() == Method::HEAD;
         let request = Request::new(
             request,
             shared.budget.share(),
@@ -104,19 +173,78 @@ where
             Rc::clone(&progress),
         );
         let alive = self.alive.clone();
+        let security = Rc::clone(&shared.security);
         let running = spawn_local(async move {
-            let response = (shared.handler)(request).await;
+            let response = match shared.admit(peer, request, certified).await {
+                Ok(request) => (shared.handler)(request).await,
+                Err(refusal) => refusal,
+            };
             drop(alive);
             let seconds = began.elapsed().as_secs_f64();
             tracing::debug!(%peer, request = asked, status = response.status().as_u16(), seconds, "answered");
             response
         });
+        let (tls, retire) = (self.tls.clone(), Rc::clone(&self.retire));
+        let answered = Answered(Rc::clone(&self.progress));
         async move {
-            let response = running.await?;
-            progress.answering();
-            Ok(response.into_hyper())
+            let mut response = running.await?.into_hyper();
+            if !peer.is_unix() {
+                response.headers_mut().extend(security.headers());
+            }
+            if tls.is_some_and(|tls| security.is_of_before(&tls)) {
+                // GOAWAY, and what says the same in HTTP/1.1.
+                if http2 {
+                    retire.notify_one();
+                } else {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
+            drop(answered);
+            Ok(finished(response, &progress, http2, bodiless))
         }
     }
+}
+
+/// However a request ends, also with its stream, the connection stands after it.
+struct Answered(Rc<Progress>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.answering();
+    }
+}
+
+impl<H> Shared<H> {
+    /// The request, its client known, if it may be handled.
+    async fn admit(
+        &self,
+        peer: Peer,
+        mut request: Request,
+        certified: Option<Identity>,
+    ) -> Result<Request, Response> {
+        if !peer.is_unix() {
+            let head = request.head();
+            let admitted = self.security.admit(peer, head.uri.path(), &head.headers, certified).await;
+            request.set_authenticated(admitted?);
+        }
+        Ok(request)
+    }
+}
+
+/// What hyper does for HTTP/1.1 and not for HTTP/2: HEAD is answered without a body; and a body is timed until it is sent.
+fn finished(
+    response: hyper::Response<Bytes>,
+    progress: &Progress,
+    http2: bool,
+    bodiless: bool,
+) -> hyper::Response<Full<Bytes>> {
+    let mut response = response;
+    if bodiless {
+        let length = HeaderValue::from(response.body().len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        *response.body_mut() = Bytes::new();
+    }
+    response.map(|body| Full::new(if http2 { progress.until_sent(body) } else { body }))
 }
 
 /// An error with its causes: hyper's own says only which step failed.

@@ -3,7 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use crate::Listen;
+use crate::security::SecurityError;
+use crate::{Listen, Security};
 
 /// The `--web.*` flags; a program flattens them into its own.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Flags {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub telemetry_path: String,
 
-    /// File that turns on TLS or authentication
+    /// File that turns on TLS and authentication, in the format of Prometheus' exporter-toolkit; read again when it changes
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
 
@@ -42,12 +43,6 @@ pub enum FlagError {
     /// A telemetry path that no request could name.
     #[error("--web.telemetry-path {0:?} must start with a slash and hold no '?' or '#', as /metrics does")]
     TelemetryPath(String),
-    /// Serving in clear when TLS or passwords were asked for would be worse than not serving.
-    #[error(
-        "--web.config.file {}: this version has neither TLS nor authentication, and will not serve without \
-         what that file asks for; remove the flag and listen on 127.0.0.1 or behind a proxy", .0.display()
-    )]
-    ConfigFile(PathBuf),
 }
 
 impl Flags {
@@ -59,9 +54,6 @@ impl Flags {
     /// # Errors
     /// Any of these flags that cannot be obeyed: call this before anything else is started.
     pub fn listen(&self, default: &str) -> Result<Vec<Listen>, FlagError> {
-        if let Some(file) = &self.config_file {
-            return Err(FlagError::ConfigFile(file.clone()));
-        }
         if !self.telemetry_path.starts_with('/') || self.telemetry_path.contains(['?', '#']) {
             return Err(FlagError::TelemetryPath(self.telemetry_path.clone()));
         }
@@ -70,6 +62,19 @@ impl Flags {
         }
         self.listen_address.iter().map(|given| resolve(given).map(Listen::Tcp)).collect()
     }
+
+    /// What `--web.config.file` asks of clients; nothing without it.
+    ///
+    /// # Errors
+    /// What is wrong with the file, with line and column, or with one that it names.
+    pub fn security(&self) -> Result<Security, SecurityError> {
+        Security::open(self.config_file.as_deref())
+    }
+}
+
+/// The same command, whose help shows where it listens unless told otherwise.
+pub fn with_default_address(command: clap::Command, default: &'static str) -> clap::Command {
+    command.mut_arg("listen_address", |flag| flag.default_value(default))
 }
 
 fn resolve(given: &str) -> Result<SocketAddr, FlagError> {
@@ -150,12 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_config_file_is_refused_rather_than_ignored() {
-        let error = listen(&["--web.config.file=/etc/web.yml"]).unwrap_err();
-        assert!(
-            error.contains("/etc/web.yml") && error.contains("neither TLS nor authentication"),
-            "{error}"
-        );
+    fn the_help_names_the_address_that_is_the_default() {
+        use clap::CommandFactory;
+        let help = with_default_address(Args::command(), "127.0.0.1:10049").render_long_help().to_string();
+        assert!(help.contains("[default: 127.0.0.1:10049]"), "{help}");
     }
 
     #[test]

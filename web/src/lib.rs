@@ -23,10 +23,12 @@
 
 mod bind;
 mod body;
+mod burst;
 mod connection;
 pub mod exposition;
 pub mod flags;
 mod gate;
+mod handshake;
 mod landing;
 pub mod log;
 mod negotiate;
@@ -34,6 +36,7 @@ pub mod process;
 mod query;
 mod request;
 mod response;
+pub mod security;
 mod server;
 pub mod shutdown;
 mod timed;
@@ -46,4 +49,5 @@ pub use hyper::{Method, StatusCode, header};
 pub use landing::landing;
 pub use request::{Peer, Request};
 pub use response::Response;
+pub use security::{Identity, Security};
 pub use server::{Limits, Server};

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::body::Share;
 use crate::timed::Progress;
-use crate::{Limits, Response, StatusCode, header, query};
+use crate::{Identity, Limits, Response, StatusCode, header, query};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +21,27 @@ pub enum Peer {
     /// Over TCP, from this address; `::ffff:a.b.c.d` is shown as the IPv4 address that it is.
     Tcp(SocketAddr),
     /// Over a unix socket: the file's mode has decided who may.
-    Unix,
+    Unix {
+        /// The user who connected, as the kernel knows it (SO_PEERCRED).
+        uid: u32,
+        /// The process that connected; none if it is in a PID namespace that we cannot see.
+        pid: Option<i32>,
+    },
+}
+
+impl Peer {
+    /// Whether it came over a unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix { .. })
+    }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+            Self::Unix { uid, pid: Some(pid) } => write!(f, "unix uid {uid} pid {pid}"),
+            Self::Unix { uid, pid: None } => write!(f, "unix uid {uid}"),
         }
     }
 }
@@ -42,6 +55,7 @@ pub struct Request {
     unread: bool,
     share: Share,
     peer: Peer,
+    identity: Option<Identity>,
     limits: Rc<Limits>,
     progress: Rc<Progress>,
 }
@@ -56,7 +70,7 @@ impl Request {
     ) -> Self {
         let (head, body) = request.into_parts();
         let unread = !body.is_end_stream();
-        Self { head, body, unread, share, peer, limits, progress }
+        Self { head, body, unread, share, peer, identity: None, limits, progress }
     }
 
     /// The method. HEAD is answered as GET is: the server leaves the body out.
@@ -82,6 +96,20 @@ impl Request {
     /// Who asks.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// As whom the client has proved itself: the password, token or certificate that [`Security`](crate::Security) asks for
+    /// was right. None where nothing is asked for, and over a unix socket.
+    pub fn authenticated(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    pub(crate) fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    pub(crate) fn set_authenticated(&mut self, identity: Option<Identity>) {
+        self.identity = identity;
     }
 
     /// The body, of at most `limit` bytes. Until this is called the client is not even told to go on (`Expect:

@@ -1,7 +1,6 @@
 //! What a handler answers.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use crate::StatusCode;
@@ -54,7 +53,7 @@ impl Response {
         self.inner.body()
     }
 
-    pub(crate) fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
-        self.inner.map(Full::new)
+    pub(crate) fn into_hyper(self) -> hyper::Response<Bytes> {
+        *self.inner
     }
 }

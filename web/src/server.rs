@@ -8,23 +8,22 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::bind::Listener;
 use crate::body::Budget;
+use crate::burst::Burst;
 use crate::connection::{self, Alive, Shared};
-use crate::{BindError, Listen, Request, Response};
+use crate::{BindError, Listen, Request, Response, Security};
 
 /// How long accepting rests when the process is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
-/// One problem with accepting is logged once in so long.
-const QUIET: Duration = Duration::from_secs(60);
-
 /// What strangers may cost us. Every stage of a connection but the handler itself is bounded.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// From the first byte of a request's head (or from the connection, for the first request) to its last.
+    /// From the first byte of a request's head (or from the connection, for the first request) to its last. With TLS the
+    /// handshake may take as long, before the first request's time begins.
     pub header_timeout: Duration,
     /// For a request's whole body, from the moment the handler asks for it.
     pub body_timeout: Duration,
@@ -61,6 +60,7 @@ impl Default for Limits {
 pub struct Server {
     listeners: Vec<Listener>,
     limits: Limits,
+    security: Rc<Security>,
 }
 
 impl Server {
@@ -75,7 +75,13 @@ impl Server {
     /// Outside a tokio runtime.
     pub fn bind(listen: &[Listen], limits: Limits) -> Result<Self, BindError> {
         let listeners = listen.iter().map(Listener::bind).collect::<Result<_, _>>()?;
-        Ok(Self { listeners, limits })
+        Ok(Self { listeners, limits, security: Rc::default() })
+    }
+
+    /// The same, asking of clients over TCP what `security` says.
+    #[must_use]
+    pub fn secured(self, security: Rc<Security>) -> Self {
+        Self { security, ..self }
     }
 
     /// The TCP addresses that are listened on, with the ports that the kernel chose.
@@ -95,7 +101,7 @@ impl Server {
     {
         let budget = Budget::new(self.limits.body_budget);
         let limits = Rc::new(self.limits);
-        let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), budget });
+        let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), budget, security: self.security });
         let (stop, stopped) = watch::channel(());
         let (alive, mut all_ended) = mpsc::channel(1);
         let serving = async {
@@ -141,7 +147,7 @@ where
                 _ = self.stopped.changed() => return,
                 accepted = listener.accept() => accepted,
             };
-            let (io, peer) = match accepted {
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
@@ -159,11 +165,14 @@ where
                     let limit = self.shared.limits.max_connections;
                     tracing::warn!(%peer, limit, count, "too many connections: turned away with 503");
                 }
-                connection::turn_away(io).await;
+                // Whoever expects TLS would not understand a word.
+                if peer.is_unix() || !self.shared.security.encrypts() {
+                    connection::turn_away(stream.plain()).await;
+                }
                 continue;
             };
             let serving = connection::serve(
-                io,
+                stream,
                 peer,
                 Rc::clone(&self.shared),
                 self.stopped.clone(),
@@ -181,23 +190,4 @@ where
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Something that may happen very often, and is told seldom.
-#[derive(Debug, Default)]
-struct Burst {
-    told: Option<Instant>,
-    since: u64,
-}
-
-impl Burst {
-    /// How often it happened since it was last told, when it is time to tell it again.
-    fn note(&mut self) -> Option<u64> {
-        self.since += 1;
-        if self.told.is_some_and(|told| told.elapsed() < QUIET) {
-            return None;
-        }
-        self.told = Some(Instant::now());
-        Some(std::mem::take(&mut self.since))
-    }
 }

@@ -6,8 +6,11 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -23,10 +26,38 @@ const LINGER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Progress {
     limits: Rc<Limits>,
+    /// Whether requests come side by side, as in HTTP/2. Then only the first has a deadline for its head: later, a client that
+    /// sends half of one holds no more than one that sends nothing, and pings between requests are no head.
+    side_by_side: bool,
     stage: Cell<Stage>,
+    running: Cell<u32>,
     reads_until: Cell<Option<Instant>>,
     writes_until: Cell<Option<Instant>>,
     unread: Cell<bool>,
+    unsent: Arc<Mutex<Unsent>>,
+}
+
+/// The answers whose client has not yet taken them: in HTTP/2 it can stop one of them while the stream moves on. The first
+/// of them is due first.
+type Unsent = std::collections::BTreeMap<u64, Instant>;
+
+/// A body that is dropped when the last of it has left hyper.
+struct Sending {
+    body: Bytes,
+    number: u64,
+    unsent: Arc<Mutex<Unsent>>,
+}
+
+impl AsRef<[u8]> for Sending {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
 }
 
 /// The stage of a connection, as far as reading goes.
@@ -38,30 +69,58 @@ enum Stage {
 }
 
 impl Progress {
-    pub(crate) fn new(limits: Rc<Limits>) -> Self {
+    pub(crate) fn new(limits: Rc<Limits>, side_by_side: bool) -> Self {
         // Whoever connects without a word gets no longer than whoever sends a header slowly.
         let first = Instant::now() + limits.header_timeout;
         Self {
             limits,
+            side_by_side,
             stage: Cell::new(Stage::BetweenRequests),
+            running: Cell::new(0),
             reads_until: Cell::new(Some(first)),
             writes_until: Cell::new(None),
             unread: Cell::new(false),
+            unsent: Arc::default(),
         }
     }
 
     /// A request is complete up to its body, whose timing is [`Request::body`](crate::Request::body)'s.
     pub(crate) fn handling(&self) {
         self.stage.set(Stage::Handling);
+        self.running.set(self.running.get() + 1);
         self.reads_until.set(None);
         self.writes_until.set(None);
     }
 
     /// The answer is ready to be sent.
     pub(crate) fn answering(&self) {
+        self.running.set(self.running.get() - 1);
+        if self.running.get() > 0 {
+            return;
+        }
         self.stage.set(Stage::BetweenRequests);
         self.reads_until.set(Some(Instant::now() + self.limits.idle_timeout));
-        self.writes_until.set(Some(Instant::now() + self.limits.write_timeout));
+        if !self.side_by_side {
+            self.writes_until.set(Some(Instant::now() + self.limits.write_timeout));
+        }
+    }
+
+    /// The same body; the connection ends if it is not sent in time.
+    pub(crate) fn until_sent(&self, body: Bytes) -> Bytes {
+        if body.is_empty() {
+            return body;
+        }
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = unsent.last_key_value().map_or(0, |(last, _)| last + 1);
+        unsent.insert(number, Instant::now() + self.limits.write_timeout);
+        Bytes::from_owner(Sending { body, number, unsent: Arc::clone(&self.unsent) })
+    }
+
+    /// When to give up on a client from whom nothing comes.
+    fn silence_until(&self) -> Option<Instant> {
+        let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = unsent.first_key_value().map(|(_, due)| *due);
+        [self.reads_until.get(), due].into_iter().flatten().min()
     }
 
     /// A request was dropped with its body unread. hyper ends its connection after the answer, which says so.
@@ -75,7 +134,7 @@ impl Progress {
     }
 
     fn received(&self) {
-        if self.stage.get() == Stage::BetweenRequests {
+        if self.stage.get() == Stage::BetweenRequests && !self.side_by_side {
             self.stage.set(Stage::Head);
             self.reads_until.set(Some(Instant::now() + self.limits.header_timeout));
         }
@@ -89,15 +148,34 @@ pub(crate) struct Timed {
     reading: Alarm,
     writing: Alarm,
     lingers_until: Option<Instant>,
+    /// Since when nothing could be written.
+    stalls: Option<Instant>,
 }
 
 impl Timed {
     pub(crate) fn new(io: Box<dyn Io>, progress: Rc<Progress>) -> Self {
-        Self { io, progress, reading: Alarm::default(), writing: Alarm::default(), lingers_until: None }
+        Self {
+            io,
+            progress,
+            reading: Alarm::default(),
+            writing: Alarm::default(),
+            lingers_until: None,
+            stalls: None,
+        }
     }
 
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_pending() && self.writing.rings(self.progress.writes_until.get(), cx) {
+        if result.is_ready() {
+            self.stalls = None;
+            return result;
+        }
+        let deadline = if self.progress.side_by_side {
+            let since = *self.stalls.get_or_insert_with(Instant::now);
+            Some(since + self.progress.limits.write_timeout)
+        } else {
+            self.progress.writes_until.get()
+        };
+        if self.writing.rings(deadline, cx) {
             return Poll::Ready(Err(late("the client does not read its answer")));
         }
         result
@@ -116,7 +194,7 @@ impl AsyncRead for Timed {
         if buf.filled().len() > before {
             this.progress.received();
         }
-        if result.is_pending() && this.reading.rings(this.progress.reads_until.get(), cx) {
+        if result.is_pending() && this.reading.rings(this.progress.silence_until(), cx) {
             return Poll::Ready(Err(late("the client sends no request")));
         }
         result
@@ -145,7 +223,7 @@ impl AsyncWrite for Timed {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(cx);
         // hyper's pending read began before this answer and is not repeated after it: wake it for the new deadline.
-        let until = self.progress.reads_until.get();
+        let until = self.progress.silence_until();
         self.reading.rings(until, cx);
         self.written(cx, result)
     }

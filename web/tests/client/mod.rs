@@ -130,6 +130,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         String::from_utf8(std::mem::take(&mut self.received)).unwrap()
     }
 
+    /// All that comes until the server closes, whatever it is.
+    pub(crate) async fn skip_rest(&mut self) {
+        while self.receive().await > 0 {}
+    }
+
+    /// One answer, or what comes until the server closes.
+    pub(crate) async fn until_quiet(&mut self) -> String {
+        loop {
+            let text = String::from_utf8_lossy(&self.received).into_owned();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+            if let (Some(length), Some(body)) = (length, body)
+                && body.len() >= length.parse().unwrap()
+            {
+                return text;
+            }
+            if self.receive().await == 0 {
+                return text;
+            }
+        }
+    }
+
     async fn receive(&mut self) -> usize {
         let read = timeout(PATIENCE, self.stream.read_buf(&mut self.received));
         read.await.expect("an answer or an end in good time").unwrap_or(0)
