@@ -1,4 +1,5 @@
 //! Passwords and tokens: who shows the right one is heard, and nobody else, whatever he sends.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod client;
 mod secure;

@@ -1,4 +1,5 @@
 //! Which configurations are accepted, and what is said of the others: where, what, and no secret.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod client;
 mod secure;

@@ -1,4 +1,5 @@
 //! HTTP/2 over TLS: the same answers, and the same limits on what a stranger may cost.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod client;
 mod secure;

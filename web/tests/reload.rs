@@ -1,4 +1,5 @@
 //! Files that change under a running server.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod client;
 mod secure;

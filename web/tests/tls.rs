@@ -1,4 +1,5 @@
 //! Whom TLS lets in, and what it makes of everything else.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod client;
 mod secure;
