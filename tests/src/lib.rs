@@ -3,7 +3,8 @@
 //!
 //! Nothing here touches the host's own network: every socket, rule and sysctl belongs to a namespace made here,
 //! and namespaces vanish with the file descriptors that hold them, even when a test is killed.
-//! `nf_conntrack_max` and `nf_conntrack_buckets` are global on Linux and are never written.
+//! `nf_conntrack_max` and `nf_conntrack_buckets` are global on Linux. No test writes them; one ignored measurement (tests/watch/large.rs)
+//! raises the first for its time, and a child of it writes the old value back, however it ends.
 //!
 //! It needs root and the programs named in [`tools::Tool`].
 
