@@ -22,8 +22,9 @@ const MOST_MEMORY: u64 = 64 << 20;
 /// Looks while packets are measured.
 const LOOKS: f64 = 3.0;
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A packet that is held up by a dump waits for milliseconds at least; a busy machine alone makes some wait for one.
-const MOST_P99: Duration = Duration::from_millis(5);
+/// What is asked of the scheduler when others want the CPU as well: a dump that is starved becomes as nice as everybody else, and then
+/// some packets wait for a turn of it.
+const MOST_P99: Duration = Duration::from_millis(10);
 
 /// The global limit of entries, raised. A child writes the old one back when we let go of it, or die.
 struct Limit {
@@ -149,6 +150,6 @@ fn a_million_entries() -> Result<()> {
         Ok(())
     })?;
     println!("  packets during dumps that the kernel filters: {stalled}");
-    assert!(stalled.longest > 2 * felt.p99, "{stalled}, ours {felt}");
+    assert!(stalled.longest > MOST_P99 + felt.p99, "{stalled}, ours {felt}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,9 @@ use tests::{
     Result,
     topology::{Family, Topology},
 };
+
+/// An idle moment for others on this CPU: a busy loop would starve a polite dump altogether.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Keeps a thread, or the calling one, on the first CPU, and what it starts from now on.
 pub(crate) fn pin(thread: Option<Pid>) {
@@ -75,12 +78,12 @@ impl PingPong {
             pin(None);
             let mut took = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let start = Instant::now();
+                // From when it is due: a CPU that is held up does not begin in time either.
+                let due = Instant::now() + PAUSE;
+                thread::sleep(PAUSE);
                 client.write_all(b"?").unwrap();
                 client.read_exact(&mut [0]).unwrap();
-                took.push(start.elapsed());
-                // An idle moment for others on this CPU: a busy loop would starve a polite dump altogether.
-                std::thread::sleep(Duration::from_micros(200));
+                took.push(due.elapsed());
             }
             took
         })?;
