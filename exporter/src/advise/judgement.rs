@@ -161,7 +161,7 @@ mod tests {
             (
                 "the article's host: deferring and five days",
                 Facts { listeners: deferring(), ..came() },
-                vec![(Now, DeferringListeners), (Now, EstablishedTimeout), (Should, SynackRetries)],
+                vec![(Now, DeferringListeners), (Now, EstablishedTimeout), (Could, SynackRetries)],
             ),
             (
                 "deferring, and set well",

@@ -119,8 +119,8 @@ impl Plan {
             };
             let why = format!(
                 "A full table has {chain:.0} entries in each hash chain (each entry stands in two), and every packet walks one: as many \
-                 buckets as the limit make it 2, for 8 bytes a bucket.{dropped} The kernel moves all entries when the number changes: \
-                 milliseconds for 100,000, so not at the busiest hour."
+                 buckets as the limit make it 2, for 8 bytes a bucket.{dropped} The kernel moves all entries when the number changes, \
+                 so not at the busiest hour."
             );
             self.reason(urgency, format!("Too few buckets: {chain:.0} entries in a chain"), why);
         } else if self.limit > 0 && self.limit * SPARSE < buckets {

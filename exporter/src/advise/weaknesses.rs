@@ -31,7 +31,7 @@ pub(super) fn deferring(facts: &Facts) -> Option<Advice> {
              request for {} and then forgets it, without FIN or RST. The table keeps its entry, ESTABLISHED and ASSURED, for {}, and no \
              socket stands behind it. No log has a line of it, netstat shows nothing, and no rate alarm fires: this is how a handful of \
              hosts fills a table.",
-            super::timeouts::span(request_lives(facts)),
+            super::timeouts::span(deferred_lives(facts, facts.synack_retries.unwrap_or(5))),
             super::timeouts::span(established)
         ))
         .because(
@@ -69,16 +69,32 @@ pub(super) fn not_asked(facts: &Facts) -> Option<Advice> {
 /// How often the SYN-ACK is repeated: as long does a request hold on.
 pub(super) fn synack_retries(facts: &Facts) -> Option<Advice> {
     let now = facts.synack_retries?;
-    let (urgency, value) = match facts.listeners.deferring.is_empty() {
-        false if now > 3 => (Urgency::Should, 3),
-        true if now > 5 => (Urgency::Could, 5),
-        _ => return None,
+    let deferring = !facts.listeners.deferring.is_empty();
+    let value = if deferring { 3 } else { 5 };
+    if now <= value {
+        return None;
+    }
+    let (before, after) = (deferred_lives(facts, now), deferred_lives(facts, value));
+    let (urgency, deferred) = match (deferring, after < before) {
+        (false, _) => (Urgency::Could, String::new()),
+        (true, true) => (
+            Urgency::Should,
+            format!(
+                " Those that wait at a deferring listener go after {after} s instead of {before} s, and then their slots are dead for \
+                 all to see."
+            ),
+        ),
+        (true, false) => (
+            Urgency::Could,
+            format!(
+                " Those that wait at a deferring listener stay {before} s all the same: TCP_DEFER_ACCEPT itself keeps them so long."
+            ),
+        ),
     };
-    let advice = Advice::new(urgency, Topic::SynackRetries, format!("A request waits {} s for its client", request(now)))
+    let advice = Advice::new(urgency, Topic::SynackRetries, format!("A half-open request waits {} s for its client", request(now)))
         .because(format!(
-            "The kernel repeats its SYN-ACK {now} times. {value} times are {} s: half-open requests, and those that wait at a deferring \
-             listener, go sooner, and their dead slots are recognised sooner. A client whose line loses every packet for {} s would have to \
-             connect again.",
+            "The kernel repeats its SYN-ACK {now} times; {value} times are {} s.{deferred} A client whose line loses every packet for {} s \
+             would have to connect again.",
             request(value),
             request(value)
         ));
@@ -135,9 +151,17 @@ pub(super) fn accounting(facts: &Facts) -> Option<Advice> {
     })
 }
 
-/// How long a request lives here, in seconds.
-fn request_lives(facts: &Facts) -> u64 {
-    request(facts.synack_retries.unwrap_or(5))
+/// How long a silent client's request lives at a deferring listener, in seconds, if the SYN-ACK is repeated so often: as long as the longer
+/// of the two says (`syn_ack_recalc`; measured on 6.18).
+fn deferred_lives(facts: &Facts, retries: u64) -> u64 {
+    let periods =
+        facts.listeners.deferring.iter().map(|listener| periods(listener.seconds)).max().unwrap_or(0);
+    request(retries.max(periods))
+}
+
+/// The kernel keeps TCP_DEFER_ACCEPT as a number of timeouts and tells it in seconds: 1, 3, 7, 15, 31, 63 (`retrans_to_secs`).
+fn periods(seconds: i32) -> u64 {
+    (1..=255).find(|periods| request(periods - 1) >= seconds.max(0).unsigned_abs().into()).unwrap_or(255)
 }
 
 /// The first timeout is a second, each next twice as long up to two minutes (`reqsk_timer_handler`, `TCP_RTO_MAX`).
@@ -154,6 +178,24 @@ mod tests {
     #[test]
     fn a_request_lives_as_long_as_its_retries() {
         assert_eq!([0, 1, 3, 5, 7, 8].map(request), [1, 3, 15, 63, 247, 367]);
+    }
+
+    #[test]
+    fn a_deferred_request_lives_as_long_as_the_longer_of_two_options_says() {
+        assert_eq!([1, 3, 7, 15, 31, 63].map(periods), [1, 2, 3, 4, 5, 6]);
+        let with = |seconds, retries| {
+            let listener =
+                Deferring { address: "0.0.0.0:80".parse().unwrap(), seconds, program: "x".into(), pid: 1 };
+            let listeners = Listeners { deferring: vec![listener], ..Listeners::default() };
+            deferred_lives(&Facts { listeners, ..as_it_comes() }, retries)
+        };
+        // As measured on 6.18.
+        assert_eq!([with(3, 1), with(31, 1), with(31, 3), with(3, 5), with(1, 3)], [7, 63, 63, 63, 15]);
+        let apache =
+            Deferring { address: "0.0.0.0:80".parse().unwrap(), seconds: 31, program: "x".into(), pid: 1 };
+        let listeners = Listeners { deferring: vec![apache], ..Listeners::default() };
+        let why = synack_retries(&Facts { listeners, ..as_it_comes() }).unwrap().why.join(" ");
+        assert!(why.contains("stay 63 s all the same"), "{why}");
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn a_terminal_is_filled_obeyed_and_given_back() {
     top.until("ten lines", |screen| screen.len() == 10 && screen[9].starts_with("q quit"));
     top.press("q");
     assert!(top.ended().success(), "{:?}", top.written());
-    assert!(top.is_cooked() && top.written().ends_with("\x1b[?25h\x1b[?1049l"), "{:?}", top.written());
+    top.until_given_back();
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_signal_gives_the_terminal_back_too() {
     let id = top.id().to_string();
     namespace.command(&["kill", "-TERM", &id]).unwrap();
     assert!(top.ended().success());
-    assert!(top.is_cooked() && top.written().ends_with("\x1b[?1049l"));
+    top.until_given_back();
 }
 
 #[test]

@@ -101,6 +101,16 @@ impl Pty {
             .contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
     }
 
+    /// The cursor shown, the other screen back, lines edited again. What an ended program wrote may still be on its way to us.
+    #[track_caller]
+    pub(crate) fn until_given_back(&self) {
+        wait_until("the terminal to be given back", PATIENCE, || {
+            let given = self.is_cooked() && self.written().ends_with("\x1b[?25h\x1b[?1049l");
+            if given { Ok(()) } else { Err(format!("cooked: {}, {:?}", self.is_cooked(), self.written())) }
+        })
+        .unwrap();
+    }
+
     #[track_caller]
     pub(crate) fn ended(&mut self) -> ExitStatus {
         wait_until("the program to end", PATIENCE, || self.child.try_wait().unwrap().ok_or("it runs"))
