@@ -169,6 +169,21 @@ impl Home {
         let arguments = self.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let running = Program::Actioner.start(namespace, Program::Actioner.default_address(), &arguments)?;
+        self.met(namespace, running)
+    }
+
+    /// Starts it behind a shell script in a mount namespace of its own; STORAGE in it is the storage directory.
+    pub(crate) fn start_on<'n>(&self, namespace: &'n Namespace, script: &str) -> Result<Actioner<'n>> {
+        let storage = self.path("storage");
+        fs::create_dir_all(&storage).unwrap();
+        let script = script.replace("STORAGE", &storage.display().to_string()) + "; exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).arg(Program::Actioner.path()?).args(self.arguments());
+        let running = Running::start(namespace, command, Program::Actioner.default_address().into())?;
+        self.met(namespace, running)
+    }
+
+    fn met<'n>(&self, namespace: &'n Namespace, running: Running) -> Result<Actioner<'n>> {
         let mut actioner = Actioner {
             namespace,
             running,

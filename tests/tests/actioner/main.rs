@@ -10,4 +10,5 @@ mod lab;
 mod lifecycle;
 mod many;
 mod mended;
+mod past;
 mod start;
