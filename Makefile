@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build run run-stack demo compare test soak-socketless test-libipset lint fmt deny clean
+.PHONY: help build man run run-stack demo compare test soak-socketless test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -19,6 +19,11 @@ help: ## this list
 build: ## both programs, as released, in target/release
 	@packaging/need.sh $(COMPILER)
 	$(CARGO) build --release --locked -p conntrack-exporter -p conntrack-actioner $(FEATURES)
+
+man: ## man pages and shell completions of both programs, in target/man and target/completions
+	@packaging/need.sh $(COMPILER)
+	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner
+	@packaging/manual.sh
 
 run: build ## both programs on this host, in dry run (ENFORCE=1 make run enforces)
 	@packaging/need.sh iptables ipset

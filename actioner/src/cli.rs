@@ -74,17 +74,9 @@ pub enum Command {
     Report(Report),
     /// Remove our drop rules and our sets, with the bans in them, and nothing else
     Teardown(Teardown),
-    /// Print the completions of a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Write man pages into a directory
-    #[command(hide = true)]
-    Man {
-        /// The directory, which is made
-        directory: PathBuf,
-    },
+    /// Completions and man pages.
+    #[command(flatten)]
+    Manual(web::manual::Manual),
 }
 
 /// Where the running actioner is asked.

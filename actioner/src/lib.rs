@@ -29,7 +29,6 @@ pub mod guard;
 pub mod host;
 pub mod http;
 pub mod live;
-pub mod manual;
 pub mod matcher;
 pub mod metrics;
 pub mod nominate;

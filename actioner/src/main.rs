@@ -4,7 +4,7 @@ use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
 use conntrack_actioner::command::{ban, bans, explain, past, pause, say, status};
-use conntrack_actioner::{manual, run, teardown};
+use conntrack_actioner::{run, teardown};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -28,10 +28,9 @@ fn main() -> ExitCode {
         Some(Command::Pause(flags)) => say(pause::pause(&client(&flags.socket), flags.lasts)).into(),
         Some(Command::Replay(flags)) => say(past::replayed(&flags)).into(),
         Some(Command::Report(flags)) => say(past::report(&flags)).into(),
-        Some(Command::Completions { shell }) => manual::completions(shell).say().into(),
-        Some(Command::Man { directory }) => match manual::pages(&directory) {
+        Some(Command::Manual(manual)) => match manual.run(Cli::shown()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
+            Err(error) => failed(&error.to_string()),
         },
         Some(Command::Teardown(flags)) => match teardown::teardown(&flags) {
             Ok(done) => {

@@ -17,6 +17,7 @@ pub fn teardown(flags: &Teardown) -> Result<String, String> {
             flags.admin_socket.display()
         ));
     }
+    may_change_the_firewall()?;
     let policy = policy(&flags.policy_file)?;
     let named = match flags.policy_file.try_exists() {
         Ok(false) => format!(
@@ -34,6 +35,20 @@ pub fn teardown(flags: &Teardown) -> Result<String, String> {
         ));
     }
     Ok(format!("removed {} drop rules and the sets {}{named}", gone.rules, gone.sets.join(", ")))
+}
+
+/// Whether this process has the right to; asked before, for iptables says it in its own words.
+///
+/// # Errors
+/// A sentence.
+pub fn may_change_the_firewall() -> Result<(), String> {
+    match rustix::thread::capabilities(None) {
+        Ok(own) if !own.effective.contains(rustix::thread::CapabilitySet::NET_ADMIN) => {
+            Err("not permitted: changing sets and rules needs CAP_NET_ADMIN, so run it as root (sudo)"
+                .to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The policy names the sets; where there is no policy, they have their default name.

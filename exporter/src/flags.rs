@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Shows the table live: how full, when it will be, and who fills it
     #[cfg(feature = "top")]
     Top(crate::top::Flags),
+    #[command(flatten)]
+    Manual(web::manual::Manual),
 }
 
 /// Where it listens unless told otherwise.
@@ -59,8 +61,13 @@ pub(crate) const DEFAULT_ADDRESS: &str = ":10048";
 impl Flags {
     /// From this process's arguments; ends it where they are wrong, or ask for help.
     pub fn read() -> Flags {
-        let matches = web::flags::with_default_address(Flags::command(), DEFAULT_ADDRESS).get_matches();
+        let matches = Flags::shown().get_matches();
         Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line with all its defaults in its help.
+    pub(crate) fn shown() -> clap::Command {
+        web::flags::with_default_address(Flags::command(), DEFAULT_ADDRESS)
     }
 }
 

@@ -55,6 +55,9 @@ pub enum StartError {
     /// `advise` has nothing to go by.
     #[error(transparent)]
     Advise(#[from] AdviseError),
+    /// Completions or man pages cannot be written.
+    #[error(transparent)]
+    Manual(#[from] web::manual::Unwritten),
     /// `top` has nothing to show.
     #[cfg(feature = "top")]
     #[error(transparent)]
@@ -68,6 +71,7 @@ pub async fn run(flags: Flags) -> Result<(), StartError> {
         Some(flags::Command::Advise(advise)) => Ok(advise::run(&flags.procfs, advise)?),
         #[cfg(feature = "top")]
         Some(flags::Command::Top(top)) => Ok(top::run(&flags.procfs, flags.grace, top).await?),
+        Some(flags::Command::Manual(manual)) => Ok(manual.run(Flags::shown())?),
         None => serve(flags).await,
     }
 }

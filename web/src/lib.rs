@@ -31,6 +31,7 @@ mod gate;
 mod handshake;
 mod landing;
 pub mod log;
+pub mod manual;
 mod negotiate;
 pub mod process;
 mod query;
