@@ -105,7 +105,7 @@ pub struct Status(pub u32);
 
 impl Status {
     const EXPECTED: u32 = 1;
-    const SEEN_REPLY: u32 = 1 << 1;
+    pub(crate) const SEEN_REPLY: u32 = 1 << 1;
     const ASSURED: u32 = 1 << 2;
     const SRC_NAT: u32 = 1 << 4;
     const DST_NAT: u32 = 1 << 5;

@@ -7,10 +7,12 @@
 mod decode;
 mod delete;
 mod flow;
+mod in_two;
 mod kept;
 mod key;
 mod link;
 mod pace;
+mod reader;
 mod state;
 mod stats;
 mod table;

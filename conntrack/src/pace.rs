@@ -33,6 +33,16 @@ impl Pace {
         Pace { before, started: Instant::now(), cpu: thread_cpu(), given_up: false, refused: false }
     }
 
+    /// The nice value that a starved thread is raised to.
+    pub(crate) fn before(&self) -> i32 {
+        self.before
+    }
+
+    /// For another thread of the same dump, which inherits the low priority of the one that starts it.
+    pub(crate) fn lower_this_thread_from(before: i32) -> Pace {
+        Pace { before, ..Pace::lower_this_thread() }
+    }
+
     /// Begins a new measurement: to be called when a dump begins. Lowers the thread again if it had been raised.
     pub(crate) fn begin(&mut self) {
         let refused = self.refused;

@@ -1,19 +1,20 @@
 //! The table of the calling thread's network namespace: visit its entries, read its counts.
 
-use crate::decode;
 use crate::flow::Flow;
 use crate::link::{Channel, Error, Link};
 use crate::netlink::{Malformed, NLM_F_ACK, NLM_F_DUMP, Requests};
 use crate::pace::Pace;
+use crate::reader::{Classes, Reader};
 use crate::stats::{self, CpuStats, Limits};
 use std::time::{Duration, Instant};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8`.
 pub(crate) const CTNETLINK: u16 = 1 << 8;
-const CT_NEW: u16 = CTNETLINK;
 const CT_GET: u16 = CTNETLINK | 1;
 const CT_GET_STATS_CPU: u16 = CTNETLINK | 4;
 const CT_GET_STATS: u16 = CTNETLINK | 5;
+/// What a dump asks for, in errors.
+pub(crate) const DUMP: &str = "a dump of the conntrack table";
 const AF_UNSPEC: u8 = 0;
 const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
@@ -22,7 +23,11 @@ const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 pub struct Table {
     pub(crate) link: Link,
     pub(crate) requests: Requests,
-    pace: Option<Pace>,
+    pub(crate) pace: Option<Pace>,
+    /// What the last dump showed.
+    pub(crate) classes: Classes,
+    /// This kernel does not answer the question for a half.
+    pub(crate) never_in_two: bool,
 }
 
 /// What one dump was like.
@@ -43,7 +48,13 @@ impl Table {
     /// Opens the table of the calling thread's network namespace. Errors: [`Error::Open`].
     pub fn open() -> Result<Table, Error> {
         let link = Link::open(Channel::Netfilter, "the conntrack table")?;
-        Ok(Table { link, requests: Requests::new(), pace: None })
+        Ok(Table {
+            link,
+            requests: Requests::new(),
+            pace: None,
+            classes: Classes::default(),
+            never_in_two: false,
+        })
     }
 
     /// Lets the dumps of this table run at a pace of their own. `pace` belongs to the calling thread, so must the table from now on.
@@ -67,41 +78,34 @@ impl Table {
     /// hash while we read, so an entry made or gone meanwhile may be seen or not.
     ///
     /// Errors: see [`Error`]; what `each` saw before an error is not the whole table.
-    pub fn visit(&mut self, mut each: impl FnMut(&Flow)) -> Result<Dump, Error> {
+    pub fn visit(&mut self, each: impl FnMut(&Flow)) -> Result<Dump, Error> {
         let started = Instant::now();
         let buckets = buckets();
-        let mut entries = 0;
-        let mut malformed: Option<(u64, Malformed)> = None;
-        let Table { link, requests, pace } = self;
+        let mut reader = Reader::whole(each);
+        let interrupted = self.read(&mut reader)?;
+        let interrupted = interrupted || buckets != self::buckets();
+        self.classes = reader.classes();
+        Ok(reader.dump(interrupted, started.elapsed()))
+    }
+
+    /// Sends the reader's request and hands it the answer. Returns whether the kernel marked it as interrupted.
+    pub(crate) fn read<E: FnMut(&Flow)>(&mut self, reader: &mut Reader<E>) -> Result<bool, Error> {
+        let Table { link, requests, pace, .. } = self;
         if let Some(pace) = pace {
             pace.begin();
         }
         let sequence = link.next_sequence();
         requests.clear();
-        requests.message(CT_GET, NLM_F_DUMP, sequence, |r| r.raw(&[AF_UNSPEC, 0, 0, 0]));
-        let visit = |message: crate::netlink::Message<'_>| {
-            if message.kind == CT_NEW {
-                match decode::flow(message.payload) {
-                    Ok(Some(flow)) => {
-                        entries += 1;
-                        each(&flow);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        malformed = Some(malformed.map_or((1, error), |(count, first)| (count + 1, first)));
-                    }
-                }
-            }
-            Ok(())
-        };
+        requests.message(CT_GET, NLM_F_DUMP, sequence, |r| {
+            r.raw(&[AF_UNSPEC, 0, 0, 0]);
+            reader.write(r);
+        });
         let between = || {
             if let Some(pace) = pace {
                 pace.check();
             }
         };
-        let interrupted = link.ask(requests, "a dump of the conntrack table", visit, between)?;
-        let interrupted = interrupted || buckets != self::buckets();
-        Ok(Dump { entries, malformed, interrupted, elapsed: started.elapsed() })
+        link.ask(requests, DUMP, |message| reader.see(message), between)
     }
 
     /// How many entries there are and may be. Costs 2.5 µs.
@@ -142,6 +146,6 @@ impl Table {
 }
 
 /// The size of the hash; None where procfs does not show it.
-fn buckets() -> Option<u64> {
+pub(crate) fn buckets() -> Option<u64> {
     std::fs::read_to_string(BUCKETS).ok()?.trim().parse().ok()
 }

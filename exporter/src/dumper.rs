@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Judging, Unjudged};
-use conntrack::summary::Judged;
+use conntrack::summary::{Judged, Shared};
 use conntrack::{Dump, Error, Pace, REASONS, Summary, Table};
 
 use crate::flows::{Flows, Seen};
@@ -117,16 +117,19 @@ impl Dumper {
             judging.before_the_table(own)
         });
         let sockets_took = began.elapsed();
-        let mut judgement = before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement);
-
         let table = opened(&mut self.table, &mut self.pace)?;
-        let mut summary = Summary::new();
-        let dump = match &mut judgement {
-            Ok(judgement) => table.visit(|flow| summary.add_judged(flow, judgement.of(flow)))?,
-            Err(_) => table.visit(|flow| summary.add(flow))?,
-        };
+        let shared = Shared::new();
+        let begin = || (shared.part(), before.as_ref().map_err(Unjudged::clone).and_then(Before::judgement));
+        let (parts, dump) = table.visit_in_two(begin, |(part, judgement), flow| match judgement {
+            Ok(judgement) => part.add_judged(flow, judgement.of(flow)),
+            Err(_) => part.add(flow),
+        })?;
+        let (counts, judgements): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|(part, judgement)| (part.finish(), judgement)).unzip();
+        let mut summary = shared.whole(counts);
         let sockets = before.as_ref().map_err(Unjudged::clone).and_then(|before| {
-            before.holds([&judgement?], &dump)?;
+            let judgements = judgements.into_iter().collect::<Result<Vec<_>, _>>()?;
+            before.holds(&judgements, &dump)?;
             // An empty table was judged too.
             Ok(summary.judged.unwrap_or_default())
         });

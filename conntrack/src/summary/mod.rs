@@ -2,8 +2,10 @@
 //!
 //! A *source* is the source address of the original direction. Memory grows with sources, not with entries, and is bounded.
 
+mod shared;
 mod sources;
 
+pub use shared::{Counts, Part, Shared};
 pub use sources::{SourceCounts, Sources};
 
 use crate::flow::{Family, Flow};
@@ -95,10 +97,15 @@ impl Summary {
     /// Takes one entry in, with what stands behind it. From the first of these on, the summary counts as judged.
     #[inline]
     pub fn add_judged(&mut self, flow: &Flow, behind: Behind) {
+        self.judge(behind);
+        self.count(flow, behind == Behind::Nothing);
+    }
+
+    #[inline]
+    fn judge(&mut self, behind: Behind) {
         let judged = self.judged.get_or_insert_default();
         judged.socketless += u64::from(behind == Behind::Nothing);
         judged.deferred += u64::from(behind == Behind::Request);
-        self.count(flow, behind == Behind::Nothing);
     }
 
     /// Takes one entry in.
@@ -109,6 +116,12 @@ impl Summary {
 
     #[inline]
     fn count(&mut self, flow: &Flow, socketless: bool) {
+        self.tally(flow);
+        self.sources.add(flow.original.src, flow.status.assured(), flow.state.half_open(), socketless);
+    }
+
+    #[inline]
+    fn tally(&mut self, flow: &Flow) {
         let protocol = flow.original.protocol.name() as usize;
         let family = flow.family.index();
         self.entries += 1;
@@ -121,7 +134,20 @@ impl Summary {
         marks[Mark::Snat as usize] += u64::from(status.snat());
         marks[Mark::Dnat as usize] += u64::from(status.dnat());
         marks[Mark::Expected as usize] += u64::from(status.expected());
-        self.sources.add(flow.original.src, status.assured(), flow.state.half_open(), socketless);
+    }
+
+    /// All but the sources of another part of the same dump.
+    fn plus(&mut self, part: &Summary) {
+        self.entries += part.entries;
+        if let Some(judged) = part.judged {
+            let sum = self.judged.get_or_insert_default();
+            sum.socketless += judged.socketless;
+            sum.deferred += judged.deferred;
+        }
+        let states = self.states.as_flattened_mut().as_flattened_mut().iter_mut();
+        states.zip(part.states.as_flattened().as_flattened()).for_each(|(sum, part)| *sum += part);
+        let marks = self.marks.as_flattened_mut().as_flattened_mut().iter_mut();
+        marks.zip(part.marks.as_flattened().as_flattened()).for_each(|(sum, part)| *sum += part);
     }
 
     /// Takes the addresses of this host out of the sources and into [`Summary::local`]. Once, after the last entry.
