@@ -18,7 +18,7 @@ use tests::{
     wait::wait_until,
 };
 
-use crate::lab::{Actioner, Home, POLICY, SOON, count, fill, members, message};
+use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, message, quiet};
 
 const FORTY: Pace = Pace { count: 40, per_second: 1000, within: Duration::from_secs(20) };
 
@@ -138,6 +138,29 @@ fn a_dependency_that_looks_like_a_hoarder_is_spared() -> Result<()> {
     assert_eq!(answer["reasons"]["outbound"]["count"], 1, "{answer}");
     assert_eq!(actioner.metric("refusals_total{reason=\"outbound\"}")?, 1.0);
     drop(connection);
+    Ok(())
+}
+
+/// Nothing is restarted or reloaded: the kernel announces it.
+#[test]
+fn an_address_and_a_gateway_added_meanwhile_are_known_to_the_next_decision() -> Result<()> {
+    let lab = quiet("meanwhile")?;
+    let ours = "203.0.113.9";
+    fill(&lab, HIM, 30)?;
+    fill(&lab, ours, 30)?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    lab.ip(&format!(
+        "link add d0 type veth peer name d1\nlink set d0 up\nlink set d1 up\naddr add {ours}/32 dev lo\n\
+         route add 192.0.2.128/25 via {HIM} dev d0 onlink table 77\n"
+    ))?;
+    for (source, reason) in [(HIM, "gateway"), (ours, "own_address")] {
+        let answer = actioner.alert(&[source])?;
+        assert_eq!(answer["reasons"][reason]["count"], 1, "{source}: {answer}");
+    }
+    lab.ip(&format!("addr del {ours}/32 dev lo\n"))?;
+    let answer = actioner.alert(&[ours])?;
+    assert_eq!(count(&answer, "banned"), 1, "{answer}");
     Ok(())
 }
 
