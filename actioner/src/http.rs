@@ -5,8 +5,9 @@ use crate::exposure::Exposure;
 use crate::metrics::Metrics;
 use crate::orders::{Order, Unread};
 use crate::policy::Policy;
-use crate::webhook;
+use crate::webhook::{self, Notification};
 use prometheus_client::registry::Registry;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -97,7 +98,7 @@ async fn receive(routes: &Routes, request: &mut Request) -> Response {
         Err(response) => return response,
     };
     let notification = match webhook::parse(&body, origin) {
-        Ok(notification) => notification,
+        Ok(notification) => Notification { authenticated: proven(request), ..notification },
         Err(error) => {
             let peer = request.peer().to_string();
             tracing::warn!(peer, %error, "a webhook is refused");
@@ -127,6 +128,14 @@ async fn receive(routes: &Routes, request: &mut Request) -> Response {
         Ok(Ok(Ok(decided))) => {
             Response::json(StatusCode::OK, serde_json::to_string(&decided).unwrap_or_default() + "\n")
         }
+    }
+}
+
+/// The address of a client that has proved who it is. Behind a proxy it is the proxy's.
+fn proven(request: &Request) -> Option<IpAddr> {
+    match request.peer() {
+        Peer::Tcp(address) => request.authenticated().map(|_| address.ip().to_canonical()),
+        Peer::Unix { .. } => None,
     }
 }
 

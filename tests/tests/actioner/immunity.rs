@@ -1,7 +1,9 @@
 //! What an attacker can do by himself neither buys him immunity nor switches bans off for others.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
@@ -74,7 +76,13 @@ fn neither_do_scrapes_nor_garbage_webhooks_and_neither_silences_the_real_one() -
     let open = siege.topology.server_socket(Family::V4, 10049);
     let actioner = home.start_with(
         &siege.topology.server,
-        &["--web.listen-address", "127.0.0.1:10049", "--web.listen-address", &open.to_string()],
+        &[
+            "--web.listen-address",
+            "127.0.0.1:10049",
+            "--web.listen-address",
+            &open.to_string(),
+            "--web.allow-unauthenticated-webhooks",
+        ],
     )?;
     let attacker = &siege.topology.peer("attacker").namespace;
     let door = Server::Tcp(open);
@@ -97,6 +105,35 @@ fn neither_do_scrapes_nor_garbage_webhooks_and_neither_silences_the_real_one() -
         "he names whom he likes, to no effect"
     );
     assert_banned(&actioner, &siege)
+}
+
+/// The other side of it: whoever knows the password and sends from there is spared, and nobody who does not.
+#[test]
+fn a_webhook_with_the_password_protects_its_sender_and_one_without_does_not() -> Result<()> {
+    for (token, outcome) in [("wrong", "banned"), ("right", "refused")] {
+        let siege = siege(KeepAlive::Off)?;
+        let home = Home::new(POLICY);
+        fs::write(home.path("token"), "right").unwrap();
+        fs::set_permissions(home.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+        let open = siege.topology.server_socket(Family::V4, 10049);
+        let (token_file, open_at) = (home.path("token").display().to_string(), open.to_string());
+        let actioner = home.start_guarded(
+            &siege.topology.server,
+            &["--web.listen-address", &open_at, "--web.bearer-token-file", &token_file],
+        )?;
+        let attacker = &siege.topology.peer("attacker").namespace;
+        let body = message(&[actioner.about("203.0.113.1")]);
+        let header = format!("Authorization: Bearer {token}");
+        let sent =
+            attacker.run(|| http::post(&Server::Tcp(open), "/webhook", &[&header], body.as_bytes()))?;
+        assert_eq!(sent.status, if token == "right" { 200 } else { 401 }, "{}", sent.text());
+        let answer = actioner.alert(&[&siege.him])?;
+        assert_eq!(count(&answer, outcome), 1, "{token}: {answer}");
+        if outcome == "refused" {
+            assert_eq!(answer["reasons"]["webhook_peer"]["count"], 1, "{answer}");
+        }
+    }
+    Ok(())
 }
 
 /// After somebody deletes his entries the server's keep-alives put them back with the server as their source.

@@ -166,9 +166,18 @@ impl Home {
     }
 
     pub(crate) fn start_with<'n>(&self, namespace: &'n Namespace, more: &[&str]) -> Result<Actioner<'n>> {
+        self.start_at(namespace, Program::Actioner.default_address().into(), more)
+    }
+
+    /// One that asks strangers for a password: what is asked of it goes over its socket.
+    pub(crate) fn start_guarded<'n>(&self, namespace: &'n Namespace, more: &[&str]) -> Result<Actioner<'n>> {
+        self.start_at(namespace, Server::Unix(self.path("admin.sock")), more)
+    }
+
+    fn start_at<'n>(&self, namespace: &'n Namespace, address: Server, more: &[&str]) -> Result<Actioner<'n>> {
         let arguments = self.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let running = Program::Actioner.start(namespace, Program::Actioner.default_address(), &arguments)?;
+        let running = Program::Actioner.start(namespace, address, &arguments)?;
         self.met(namespace, running)
     }
 
