@@ -1,7 +1,8 @@
 //! The decision: pure, no I/O, no clock. `decide(policy, state, host, alert, nominees, now) → Plan`.
 //!
-//! Order of judgement: table identity → matchers → require → never-banned → spoof guard → budget. One thing is known before any
-//! evidence: that a source is this host itself, whose entries are not counted as a source's.
+//! Order of judgement: table identity → matchers → require → never-banned → grace → spoof guard → budget → breaker → pause. The pause
+//! comes last, so that the audit log shows what it kept from happening. One thing is known before any evidence: that a source is
+//! this host itself, whose entries are not counted as a source's.
 
 use crate::evidence::{Evidence, Shortfall, TableFill};
 use crate::guard::{ban_prefix, host_spares, may_be_banned};
@@ -48,14 +49,16 @@ pub fn decide(policy: &Policy, state: &State, rule: &Rule, nominees: &[Nominee],
 }
 
 /// Judges a firing alert under a rule for `sources: all`, which deletes dead slots whoever made them.
-pub fn decide_all(policy: &Policy, rule: &Rule, all: Evidence, scene: Scene<'_>) -> Plan {
-    let decision = delete_socketless(rule, Whose::Everybodys, all, scene).unwrap_or_else(Decision::Refused);
+pub fn decide_all(policy: &Policy, state: &State, rule: &Rule, all: Evidence, scene: Scene<'_>) -> Plan {
+    let decision =
+        delete_socketless(state, rule, Whose::Everybodys, all, scene).unwrap_or_else(Decision::Refused);
     let verdicts = vec![Verdict { source: None, evidence: Some(all), decision }];
     Plan { rule: Some(rule.name.clone()), enforce: policy.enforces(rule), table: Some(scene.table), verdicts }
 }
 
-/// A dead slot is dead whoever made it: neither the never-banned list nor the budget is asked.
+/// A dead slot is dead whoever made it: neither the never-banned list nor budget and breaker are asked.
 fn delete_socketless(
+    state: &State,
     rule: &Rule,
     whose: Whose,
     evidence: Evidence,
@@ -68,6 +71,7 @@ fn delete_socketless(
         (Shortfall::Below { .. }, Whose::Everybodys) => Refusal::NothingDead,
         (shortfall, _) => shortfall.into(),
     })?;
+    state.may_act(scene.now)?;
     Ok(Decision::DeleteSocketless(whose))
 }
 
@@ -105,7 +109,7 @@ fn judge(
 ) -> Result<Decision, Refusal> {
     let Some(action) = &rule.ban else {
         let evidence = evidence.ok_or_else(|| uncounted(source))?;
-        return delete_socketless(rule, Whose::Of(source.into()), evidence, scene);
+        return delete_socketless(state, rule, Whose::Of(source.into()), evidence, scene);
     };
     let net = ban_prefix(source, action.ipv4_prefix, action.ipv6_prefix);
     let enforce = policy.enforces(rule);
@@ -125,8 +129,10 @@ fn judge(
     evidence.meets(&rule.require.source)?;
     scene.table.meets(&rule.require.table)?;
     may_be_banned(net, scene.host, policy)?;
+    state.grace(&net, scene.now)?;
     unforged(rule, scene.flood)?;
     state.afford(&policy.limits, planned.len(), enforce, scene.now)?;
+    state.may_act(scene.now)?;
     let (lasts, offence) = state.next_ban(net, &rule.name, action, enforce, scene.now);
     Ok(Decision::Ban(PlannedBan { net, lasts, offence, delete: rule.delete }))
 }

@@ -1,15 +1,14 @@
 //! The one thread that owns state, firewall, audit log and table: what it does, nobody else does.
 //!
-//! Its loop: drain the queue → one survey → decide each in order → one ban batch → delete → audit → reply. What arrives
+//! Its loop: drain the queue → one survey → decide each in order → one write of the store → one ban batch → delete → audit → reply. What arrives
 //! during a survey waits for the next one, so evidence always postdates the alert, and 500 webhooks cost two or three dumps.
 
-use crate::alert::{Alert, Origin};
+use crate::alert::Alert;
 use crate::asked::{Asked, with_those_cut_off};
-use crate::audit::{Audit, Context};
+use crate::audit::{Audit, Context, Event, What, rfc3339};
 use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
-use crate::enforce::{self, Banned, Outcome};
-use crate::firewall::Ban;
+use crate::enforce::{self, Outcome};
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
@@ -19,25 +18,30 @@ use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::pressure::{Gauge, LastDump, due};
 use crate::refusal::Refusal;
-use crate::report;
+use crate::snapshot::Published;
 use crate::spared::Flood;
-use crate::state::{State, Undo};
+use crate::state::State;
+use crate::store::Store;
 use crate::surroundings::Surroundings;
 use crate::survey::{self, Ask, KEY_ROOM, Survey};
+use crate::switch::Switch;
 use crate::wall::Wall;
 use crate::watch::{self, Told};
 use crate::webhook::Notification;
 use conntrack::socketless::Judging;
+use conntrack::summary::Mark;
+use ipnet::IpNet;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How often bans are counted in the kernel, at least.
+/// How often the kernel is made to match the state, at least.
 const LOOK: Duration = Duration::from_secs(5);
 /// A flood that no survey looked at again is shown for so long.
-const FLOOD_SHOWN: Duration = Duration::from_secs(300);
+pub(crate) const FLOOD_SHOWN: Duration = Duration::from_secs(300);
 
 /// What the thread owns.
 pub struct Effects {
@@ -49,6 +53,26 @@ pub struct Effects {
     pub wall: Option<Wall>,
     /// Puts one up for a policy that begins to enforce.
     pub put_up_wall: fn(&Policy) -> Result<Wall, String>,
+    /// Where the state is written down before it is done.
+    pub store: Store,
+    /// The directory of store, audit log and panic file.
+    pub storage: PathBuf,
+    /// No store said which bans in the kernel are ours: those that are found are.
+    pub nothing_known: bool,
+    /// What the kernel held when it was last asked.
+    pub in_kernel: HashSet<IpNet>,
+    /// Bans that the kernel did not take, and that were spoken of.
+    pub failing: HashSet<IpNet>,
+    /// Stops effects, also those under way.
+    pub switch: Arc<Switch>,
+    /// A pause was in force at the last look.
+    pub was_paused: bool,
+    /// What `status` and `bans` show.
+    pub published: Published,
+    /// Whose table it is.
+    pub table_id: String,
+    /// When the policy came into force: for people.
+    pub policy_loaded: String,
     /// The audit log.
     pub audit: Audit,
     /// The counters.
@@ -69,14 +93,12 @@ pub struct Effects {
 pub(crate) struct Case {
     pub(crate) alert: Alert,
     pub(crate) plan: Plan,
-    undo: Vec<Undo>,
 }
 
 impl Effects {
     /// Works until told to stop or until the queue's other end is gone.
     pub fn run(mut self, orders: &Receiver<Order>) {
         let mut looked = Instant::now();
-        self.look();
         loop {
             let wait = self.policy.watch.as_ref().map_or(LOOK, |watch| watch.interval.min(LOOK));
             let first = match orders.recv_timeout(wait) {
@@ -90,6 +112,7 @@ impl Effects {
                 match order {
                     Order::Decide(notification, reply) => notifications.push((notification, reply)),
                     Order::Reload(policy, reply) => drop(reply.send(self.reload(*policy))),
+                    Order::ByHand { order, by, reply } => drop(reply.send(self.by_hand(order, &by))),
                     Order::Stop => stop = true,
                 }
             }
@@ -159,12 +182,17 @@ impl Effects {
         for asked in asked {
             let scene = table.map(|table| Scene { host: &host, table, flood, now });
             let plan = self.plan(&policy, &host, &asked, nominator.as_mut().zip(scene));
-            let undo = self.state.apply(&plan, &policy.limits, now);
-            cases.push(Case { alert: asked.alert, plan, undo });
+            self.state.apply(&plan, &policy.limits, now);
+            cases.push(Case { alert: asked.alert, plan });
         }
+        self.store.save(&self.state, now);
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
-        let outcome = enforce::enforce(&plans, self.wall.as_mut(), survey.as_ref(), &policy.limits, now);
-        self.take_in(&mut cases, &outcome);
+        let outcome =
+            enforce::enforce(&plans, self.wall.as_mut(), survey.as_ref(), &policy.limits, &self.switch, now);
+        if let Some(survey) = &survey {
+            self.weigh(&plans, survey, now);
+        }
+        self.count(&outcome);
         let context = Context {
             host: &host,
             policy: &policy,
@@ -178,8 +206,30 @@ impl Effects {
             survey: survey.as_ref(),
         };
         self.write_down(&cases, &outcome, context);
-        self.show_bans(now);
+        if outcome.ban_took.is_some() {
+            self.reconcile(now);
+        }
+        self.keep(now);
         Ok((cases, outcome))
+    }
+
+    /// Whether bans help, and what was banned now.
+    fn weigh(&mut self, plans: &[&Plan], survey: &Survey, now: Now) {
+        let assured = survey.summary.marked_in_all(Mark::Assured);
+        if let Some(open) = self.state.measure(assured, now) {
+            let (bans, before) = (open.bans, open.before);
+            tracing::error!(
+                bans,
+                before,
+                after = assured,
+                "bans did not lower the pressure: no more are made for an hour (`conntrack-actioner resume` closes the breaker)"
+            );
+            let event = Event::new(What::Breaker, "policy");
+            self.audit.record_event(&event.with("bans", bans).with("before", before).with("after", assured));
+        }
+        let bans = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
+        let bans = bans.filter(|verdict| matches!(verdict.decision, Decision::Ban(_))).count();
+        self.state.banned(u32::try_from(bans).unwrap_or(u32::MAX), assured, now);
     }
 
     fn plan(
@@ -203,7 +253,7 @@ impl Effects {
             return whole(Decision::Refused(Refusal::EvidenceUnavailable(unread)));
         };
         if rule.sources == Sources::All {
-            return decide_all(policy, rule, nominator.all(), scene);
+            return decide_all(policy, &self.state, rule, nominator.all(), scene);
         }
         let nominees =
             match (asked.cut_off, &rule.sources) {
@@ -219,7 +269,7 @@ impl Effects {
         }
     }
 
-    fn survey(&mut self, host: &Host) -> Result<Survey, Unread> {
+    pub(crate) fn survey(&mut self, host: &Host) -> Result<Survey, Unread> {
         let policy = &self.policy;
         let judging = policy.asks_for_sockets().then(|| Judging {
             grace: policy.socketless_grace,
@@ -262,7 +312,7 @@ impl Effects {
     }
 
     /// A flood is said when it begins and when it ends.
-    fn mind_flood(&mut self, flood: Option<Flood>) {
+    pub(crate) fn mind_flood(&mut self, flood: Option<Flood>) {
         self.metrics.set_flood(flood.is_some());
         let before = self.flooded.take();
         self.flooded = flood.map(|_| Instant::now());
@@ -279,107 +329,6 @@ impl Effects {
             None if before.is_some() => tracing::info!("the flood of forged sources is over"),
             _ => {}
         }
-    }
-
-    /// Bans that the kernel did not take are no bans.
-    fn take_in(&mut self, cases: &mut [Case], outcome: &Outcome) {
-        // The last first, so that what the first replaced is what stays.
-        for undo in cases.iter_mut().rev().flat_map(|case| case.undo.drain(..).rev()) {
-            if outcome.failure(&undo.net).is_some() {
-                self.state.take_back(undo);
-            }
-        }
-        if let Some(took) = outcome.ban_took {
-            self.metrics.took(Stage::Ban, took);
-        }
-        if let Some(took) = outcome.delete_took {
-            self.metrics.took(Stage::Delete, took);
-        }
-        for burial in outcome.burials() {
-            match burial {
-                Ok(burial) => self.metrics.removed(u64::from(burial.clipped), 0),
-                Err(error) => {
-                    tracing::error!(error, "dead slots could not be deleted: the next alert tries again");
-                }
-            }
-        }
-        for net in &outcome.put_back {
-            tracing::error!(%net, "its ban was no longer in the kernel: put back");
-        }
-        match &outcome.removal {
-            Some(Ok(removal)) => {
-                let clipped = removal.by_net.values().filter(|removed| removed.clipped).count() as u64;
-                self.metrics.removed(clipped, removal.sockets.destroyed);
-                if clipped > 0 {
-                    let limit = self.policy.limits.deletes_per_action;
-                    tracing::warn!(
-                        clipped,
-                        limit,
-                        "more entries than limits.deletes_per_action allows: the next alert goes on"
-                    );
-                }
-                removal.troubles().iter().for_each(|trouble| tracing::error!("{trouble}"));
-            }
-            Some(Err(error)) => {
-                tracing::error!(
-                    error,
-                    "banned, but entries could not be deleted: the next alert tries again"
-                );
-            }
-            None => {}
-        }
-    }
-
-    fn write_down(&mut self, cases: &[Case], outcome: &Outcome, context: Context<'_>) {
-        let (mut counted, mut buried) = (HashSet::new(), HashSet::new());
-        for Case { alert, plan, .. } in cases {
-            if alert.origin == Origin::Watch && !self.is_news(alert, plan, outcome) {
-                continue;
-            }
-            self.metrics.decided(plan, outcome);
-            if let (Some(Ok(removal)), Some(rule)) = (&outcome.removal, &plan.rule) {
-                for net in plan.verdicts.iter().filter_map(|verdict| verdict.decision.net()) {
-                    if let Some(removed) = removal.by_net.get(&net)
-                        && counted.insert(net)
-                    {
-                        self.metrics.deleted(rule, removed.deleted);
-                    }
-                }
-            }
-            for whose in plan.verdicts.iter().filter_map(|verdict| verdict.decision.socketless_of()) {
-                if let (Some(Ok(burial)), Some(rule)) = (outcome.buried(whose), &plan.rule)
-                    && buried.insert(whose)
-                {
-                    self.metrics.deleted(rule, burial.slots.deleted);
-                }
-            }
-            report::log(alert, plan, outcome);
-            self.audit.record(alert, plan, outcome, context);
-        }
-        self.audit.settle();
-    }
-
-    /// Whether the watch says something else of this source than it said at its last dump, or something was done.
-    fn is_news(&mut self, alert: &Alert, plan: &Plan, outcome: &Outcome) -> bool {
-        let mut news = false;
-        for verdict in &plan.verdicts {
-            let word = match &verdict.decision {
-                Decision::Refused(refusal) => refusal.reason(),
-                decision => decision.word(),
-            };
-            let changed = self.told.is_news(alert.name(), verdict.source, word);
-            let done = verdict.decision.net().is_some_and(|net| {
-                plan.enforce
-                    && (outcome.failure(&net).is_some()
-                        || outcome.put_back.contains(&net)
-                        || outcome.removed(&net).is_some_and(|removed| removed.deleted > 0))
-            });
-            let buried = verdict.decision.socketless_of().and_then(|whose| outcome.buried(whose));
-            let done = done
-                || buried.is_some_and(|buried| !matches!(buried, Ok(burial) if burial.slots.deleted == 0));
-            news |= done || changed || matches!(verdict.decision, Decision::Ban(_));
-        }
-        news
     }
 
     fn watch(&mut self) {
@@ -427,90 +376,31 @@ impl Effects {
         }
     }
 
-    /// Counts bans, in the state and in the kernel.
-    fn look(&mut self) {
-        let now = Now::read();
-        self.metrics.expired(self.state.expire(now));
-        self.mend(now);
-        self.show_bans(now);
-        self.surroundings.look_round(now);
-        if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
-            self.mind_flood(None);
-        }
-    }
-
-    /// Sets and drop rule are there, and a set that another program took away has its bans again.
-    fn mend(&mut self, now: Now) {
-        let Some(wall) = &mut self.wall else { return };
-        match wall.keep_standing() {
-            Ok(false) => {}
-            Ok(true) => {
-                let bans: Vec<Ban> = self.state.enforced(now).collect();
-                let banned = wall.ban(&bans);
-                let failed = banned.values().filter(|banned| matches!(banned, Banned::Failed(_))).count();
-                tracing::error!(bans = bans.len(), failed, "the bans of a set that was gone were put back");
-            }
-            Err(error) => {
-                tracing::error!(%error, "sets or drop rule cannot be put in place: nothing may drop");
-            }
-        }
-    }
-
-    fn show_bans(&mut self, now: Now) {
-        let mut enforced = 0;
-        if let Some(wall) = &mut self.wall {
-            match wall.list() {
-                Ok(elements) => {
-                    enforced = elements.len();
-                    let in_kernel: HashSet<_> = elements.iter().map(|element| element.net).collect();
-                    self.state.forget_permanent(|net| in_kernel.contains(net));
-                }
-                Err(error) => tracing::error!(%error, "the kernel's sets cannot be read"),
-            }
-        }
-        self.metrics.set_bans(self.state.active(now), enforced);
-        let enforces = self.policy.enforces_anything();
-        self.metrics.set_budget(self.state.budget(&self.policy.limits, enforces, now));
-    }
-
     fn reload(&mut self, policy: Policy) -> Result<(), String> {
         if self.wall.is_some() && policy.firewall != self.policy.firewall {
             return Err("`firewall` changed: that needs `conntrack-actioner teardown` and a restart, for bans in force would be left behind".to_owned());
         }
         let enforces = policy.enforces_anything();
-        if enforces {
+        if enforces && self.state.panicked().is_none() {
             match &mut self.wall {
                 Some(wall) => drop(wall.ensure().map_err(|error| error.to_string())?),
-                None => {
-                    let mut wall = (self.put_up_wall)(&policy)?;
-                    adopt(&mut wall, &mut self.state)?;
-                    self.wall = Some(wall);
-                }
+                None => self.put_up(&policy)?,
             }
         }
         if enforces && !self.policy.enforces_anything() {
             self.state.discard_shadows();
         }
+        self.lift_spared(&policy);
         for warning in &policy.warnings {
             tracing::warn!("{warning}");
         }
         self.metrics.know(policy.rules.iter().map(|rule| rule.name.clone()));
         self.metrics.policy_in_force(enforces, Now::read().wall);
         self.told = Told::default();
+        self.policy_loaded = rfc3339(Now::read().wall);
         self.policy = Arc::new(policy);
+        self.store.forgive();
+        self.look();
         Ok(())
     }
-}
-
-/// Takes the bans that the kernel holds into the state: ours from an earlier run.
-///
-/// # Errors
-/// The kernel's sets cannot be read.
-pub fn adopt(wall: &mut Wall, state: &mut State) -> Result<usize, String> {
-    let now = Now::read();
-    let elements = wall.list().map_err(|error| error.to_string())?;
-    for element in &elements {
-        state.adopt(element.net, element.remaining, now);
-    }
-    Ok(elements.len())
 }

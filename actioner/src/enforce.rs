@@ -6,6 +6,7 @@ use crate::plan::{Decision, Plan, Whose};
 use crate::policy::{DeleteAction, Limits};
 use crate::removal::{self, Removal, Removed};
 use crate::survey::{self, Survey};
+use crate::switch::Switch;
 use crate::wall::Wall;
 use conntrack::dead::{Buried, DeadSlot};
 use ipnet::IpNet;
@@ -93,12 +94,15 @@ const ROUNDING: Duration = Duration::from_secs(2);
 /// A ban that stands already is asked for again, for the kernel may have lost it; deleting without a ban in force would
 /// break the living and let the entries come back (DOMAIN.md, 3).
 ///
+/// `switch` is asked before each effect: somebody may have stopped everything since the decision.
+///
 /// `survey` is what the plans were decided on: its dead slots are what may be deleted as such.
 pub fn enforce(
     plans: &[&Plan],
     wall: Option<&mut Wall>,
     survey: Option<&Survey>,
     limits: &Limits,
+    switch: &Switch,
     now: Now,
 ) -> Outcome {
     let mut outcome = Outcome::default();
@@ -107,12 +111,11 @@ pub fn enforce(
     let bans: Vec<Ban> = verdicts.iter().filter_map(|verdict| wanted(&verdict.decision, now)).collect();
     if !bans.is_empty() {
         let started = Instant::now();
+        let none = |why: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(why.to_owned()))).collect();
         outcome.bans = match wall {
+            _ if !switch.may_act() => none("somebody stopped all actions just now"),
             Some(wall) => wall.ban(&bans),
-            None => {
-                let none = "no firewall is set up: the policy enforced nothing when it was read";
-                bans.iter().map(|ban| (ban.net, Banned::Failed(none.to_owned()))).collect()
-            }
+            None => none("no firewall is set up: the policy enforced nothing when it was read"),
         };
         outcome.ban_took = Some(started.elapsed());
     }
@@ -138,7 +141,7 @@ pub fn enforce(
         })
         .filter(|net| !matches!(outcome.ban(net), Some(Banned::Failed(_))))
         .collect();
-    if !to_clear.is_empty() {
+    if !to_clear.is_empty() && switch.may_act() {
         let started = Instant::now();
         let removal = removal::remove(to_clear.into_iter(), limits.deletes_per_action, survey);
         outcome.removal = Some(removal.map_err(|error| error.to_string()));
@@ -150,7 +153,7 @@ pub fn enforce(
         .filter_map(|verdict| verdict.decision.socketless_of())
         .filter(|whose| !failed(whose))
         .collect();
-    if let Some(survey) = survey.filter(|_| !to_bury.is_empty()) {
+    if let Some(survey) = survey.filter(|_| !to_bury.is_empty() && switch.may_act()) {
         let started = Instant::now();
         outcome.buried = to_bury.into_iter().map(|whose| (whose, bury(whose, survey, limits))).collect();
         outcome.delete_took = Some(outcome.delete_took.unwrap_or_default() + started.elapsed());

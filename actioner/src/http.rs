@@ -2,14 +2,18 @@
 
 use crate::alert::Origin;
 use crate::exposure::Exposure;
+use crate::http_admin;
 use crate::metrics::Metrics;
 use crate::orders::{Order, Unread};
 use crate::policy::Policy;
+use crate::snapshot::Published;
+use crate::switch::Switch;
 use crate::webhook::{self, Notification};
 use prometheus_client::registry::Registry;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -41,6 +45,10 @@ pub struct Routes {
     pub scrapes: Gate,
     /// Who can send webhooks.
     pub exposure: Exposure,
+    /// What `status` and `bans` show.
+    pub published: Published,
+    /// Stops effects at once.
+    pub switch: Arc<Switch>,
 }
 
 /// Answers one request.
@@ -70,6 +78,9 @@ pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
         }
         "/-/healthy" if get => Response::text(StatusCode::OK, "conntrack-actioner is healthy.\n"),
         "/-/ready" if get => Response::text(StatusCode::OK, "conntrack-actioner is ready.\n"),
+        path if path.starts_with("/api/v1/") && request.peer().is_unix() => {
+            http_admin::route(&routes, &mut request).await
+        }
         "/" if get => {
             let links = [
                 (routes.telemetry_path.as_str(), "Metrics"),

@@ -51,6 +51,11 @@ struct Cause {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct What {
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Window {
     window: &'static str,
 }
@@ -71,6 +76,7 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     bans: Family<RuleResult, Counter>,
     unbans: Family<Cause, Counter>,
+    drift: Family<What, Counter>,
     deleted: Family<Rule, Counter>,
     clipped: Counter,
     sockets: Counter,
@@ -80,6 +86,9 @@ pub struct Metrics {
     enforced: Gauge,
     enforcing: Gauge,
     flood: Gauge,
+    paused: Gauge,
+    breaker_open: Gauge,
+    store_degraded: Gauge,
     budget: Family<Window, Fraction>,
     reload_ok: Gauge,
     reload_at: Fraction,
@@ -125,6 +134,7 @@ impl Metrics {
             refusals: Family::default(),
             bans: Family::default(),
             unbans: Family::default(),
+            drift: Family::default(),
             deleted: Family::default(),
             clipped: Counter::default(),
             sockets: Counter::default(),
@@ -134,6 +144,9 @@ impl Metrics {
             enforced: Gauge::default(),
             enforcing: Gauge::default(),
             flood: Gauge::default(),
+            paused: Gauge::default(),
+            breaker_open: Gauge::default(),
+            store_degraded: Gauge::default(),
             budget: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Fraction::default(),
@@ -145,7 +158,12 @@ impl Metrics {
         for code in [200, 400, 401, 413, 503] {
             drop(metrics.webhooks.get_or_create(&Code { code }));
         }
-        drop(metrics.unbans.get_or_create(&Cause { cause: "expired" }));
+        for cause in ["expired", "by_hand", "spared", "panic"] {
+            drop(metrics.unbans.get_or_create(&Cause { cause }));
+        }
+        for what in ["set", "rule", "ban_missing", "ban_shortened", "ban_lengthened", "ban_foreign"] {
+            drop(metrics.drift.get_or_create(&What { what }));
+        }
         for stage in Stage::ALL {
             drop(metrics.took.get_or_create(&Action { action: stage.word() }));
         }
@@ -200,6 +218,18 @@ impl Metrics {
         );
         let flood = "1 while the table is full of forged sources, so that only rules that require source.socketless ban";
         named("spoofed_flood", flood, Box::new(self.flood.clone()));
+        named(
+            "paused",
+            "1 while nothing is done: paused, or panicked, by hand",
+            Box::new(self.paused.clone()),
+        );
+        let open = "1 while no bans are made because those before did not lower the pressure";
+        named("breaker_open", open, Box::new(self.breaker_open.clone()));
+        let degraded =
+            "1 while a restart could lose bans, offences or grace: the state could not be written or read";
+        named("store_degraded", degraded, Box::new(self.store_degraded.clone()));
+        let drift = "What somebody else changed in our sets and rules, and was put back, by what";
+        named("drift", drift, Box::new(self.drift.clone()));
         named("budget_remaining", "Bans left in the budget, by window", Box::new(self.budget.clone()));
         let reloaded = "1 if the last reading of the policy succeeded";
         named("policy_last_reload_successful", reloaded, Box::new(self.reload_ok.clone()));
@@ -274,7 +304,24 @@ impl Metrics {
 
     /// Bans ended by themselves.
     pub fn expired(&self, bans: usize) {
-        self.unbans.get_or_create(&Cause { cause: "expired" }).inc_by(bans as u64);
+        self.unbanned("expired", bans as u64);
+    }
+
+    /// Bans ended: `expired`, `by_hand`, `spared`, `panic`.
+    pub fn unbanned(&self, cause: &'static str, bans: u64) {
+        self.unbans.get_or_create(&Cause { cause }).inc_by(bans);
+    }
+
+    /// Something was not in the kernel as it should be, so many times.
+    pub fn drifted(&self, what: &'static str, count: u64) {
+        self.drift.get_or_create(&What { what }).inc_by(count);
+    }
+
+    /// What keeps us from doing our work, or from remembering it.
+    pub fn set_health(&self, stopped: bool, breaker_open: bool, store_degraded: bool) {
+        self.paused.set(i64::from(stopped));
+        self.breaker_open.set(i64::from(breaker_open));
+        self.store_degraded.set(i64::from(store_degraded));
     }
 
     /// How many bans should be in force, and how many the kernel holds.

@@ -82,19 +82,21 @@ impl<'s> Nominator<'s> {
         Evidence::of_all(self.summary)
     }
 
+    /// What the live table shows of one address; None: it may not have found room in the bounded map.
+    pub fn of_source(&self, source: IpAddr) -> Option<Evidence> {
+        let counts = self.summary.sources.get(source)?;
+        Some(Evidence::of(counts, self.summary.judged.is_some()))
+    }
+
     /// What is known of what would be banned for `source`: of the source, or summed over the rule's prefix. None: the
     /// source may not have found room in the bounded map, so nothing is known.
-    fn evidence(&mut self, rule: &Rule, source: IpAddr) -> Option<Evidence> {
+    pub fn evidence(&mut self, rule: &Rule, source: IpAddr) -> Option<Evidence> {
         let net = match &rule.ban {
             Some(ban) => ban_prefix(source, ban.ipv4_prefix, ban.ipv6_prefix),
             None => source.into(),
         };
         if net.prefix_len() == net.max_prefix_len() {
-            return self
-                .summary
-                .sources
-                .get(net.addr())
-                .map(|counts| Evidence::of(counts, self.summary.judged.is_some()));
+            return self.of_source(net.addr());
         }
         let length = (net.addr().is_ipv4(), net.prefix_len());
         let sums = self.sums.entry(length).or_insert_with(|| sums(self.summary, length));

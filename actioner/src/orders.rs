@@ -1,5 +1,6 @@
 //! What the effects thread is told to do, and what comes together.
 
+use crate::admin::{Answer, ByHand};
 use crate::decided::Decided;
 use crate::policy::Policy;
 use crate::webhook::Notification;
@@ -22,6 +23,15 @@ pub enum Order {
     Decide(Notification, oneshot::Sender<Result<Decided, Unread>>),
     /// A policy to be put in force; the answer says whether it is.
     Reload(Box<Policy>, oneshot::Sender<Result<(), String>>),
+    /// What a person orders, and who he is.
+    ByHand {
+        /// The order.
+        order: ByHand,
+        /// Who gave it.
+        by: String,
+        /// What became of it.
+        reply: oneshot::Sender<Answer>,
+    },
     /// Finish what is queued and end.
     Stop,
 }

@@ -5,6 +5,7 @@ use crate::evidence::Shortfall;
 use crate::source::SourceError;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Why an alert, or a source that an alert nominated, was not acted upon.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -148,11 +149,46 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+    /// A person unbanned it, and knows more than we do.
+    #[error("{by} unbanned {net} by hand: no rule bans it for another {}", humantime::format_duration(*left))]
+    UnbannedByHand {
+        /// What was unbanned.
+        net: IpNet,
+        /// Who did it.
+        by: String,
+        /// How long that holds.
+        left: Duration,
+    },
+    /// Bans that do not help are stopped.
+    #[error(
+        "the breaker is open: {bans} bans did not lower the pressure ({before} assured entries before, {after} a minute later); \
+         it closes after an hour, or by `conntrack-actioner resume`"
+    )]
+    BreakerOpen {
+        /// So many bans.
+        bans: u32,
+        /// Assured entries before the first of them.
+        before: u64,
+        /// And when they had had their time.
+        after: u64,
+    },
+    /// `conntrack-actioner pause`.
+    #[error("{by} paused all actions; `conntrack-actioner resume` ends that")]
+    Paused {
+        /// Who did it.
+        by: String,
+    },
+    /// `conntrack-actioner panic`.
+    #[error("{by} panicked: all bans were lifted and nothing is done until `conntrack-actioner resume`")]
+    Panicked {
+        /// Who did it.
+        by: String,
+    },
 }
 
 impl Refusal {
     /// Every word, so that the counter can show its zeros.
-    pub const REASONS: [&'static str; 20] = [
+    pub const REASONS: [&'static str; 24] = [
         "other_host",
         "no_rule",
         "not_a_source",
@@ -173,6 +209,10 @@ impl Refusal {
         "spoofed_flood",
         "prefix_too_wide",
         "budget_exhausted",
+        "unbanned_by_hand",
+        "breaker_open",
+        "paused",
+        "panicked",
     ];
 
     /// The word.
@@ -198,6 +238,10 @@ impl Refusal {
             Refusal::NeverBan { .. } => "never_ban",
             Refusal::PrefixTooWide { .. } => "prefix_too_wide",
             Refusal::BudgetExhausted { .. } | Refusal::TooManyActiveBans { .. } => "budget_exhausted",
+            Refusal::UnbannedByHand { .. } => "unbanned_by_hand",
+            Refusal::BreakerOpen { .. } => "breaker_open",
+            Refusal::Paused { .. } => "paused",
+            Refusal::Panicked { .. } => "panicked",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Start, serve, stop.
 
-use crate::audit::{Audit, Reopen, Rotation};
+use crate::audit::{Audit, Reopen, Rotation, rfc3339};
 use crate::cli::{DEFAULT_ADDRESS, Run};
-use crate::effects::{Effects, adopt};
+use crate::effects::Effects;
 use crate::exposure::Exposure;
 use crate::firewall::{self, Firewall};
 use crate::http::{self, Routes};
@@ -11,13 +11,16 @@ use crate::now::Now;
 use crate::orders::Order;
 use crate::policy::{Backend, Policy};
 use crate::pressure::Gauge;
+use crate::snapshot::Published;
 use crate::spared::Files;
 use crate::state::State;
+use crate::store::{Loaded, Store};
 use crate::surroundings::Surroundings;
 use crate::survey;
 use crate::wall::Wall;
 use crate::watch::Told;
 use conntrack::Table;
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -63,7 +66,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     let server = server.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
-    let effects = effects(flags, policy, metrics.clone(), surroundings)?;
+    let effects = effects(flags, policy, metrics.clone(), surroundings, host.table_id.clone())?;
     let reopen = effects.audit.reopener();
     let (orders, queue) = mpsc::sync_channel(QUEUE);
     let mut registry = metrics.registry(&host.table_id, env!("CARGO_PKG_VERSION"));
@@ -77,6 +80,8 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
         policy_file: flags.policy_file.clone(),
         scrapes: Gate::new(flags.web.max_requests),
         exposure,
+        published: effects.published.clone(),
+        switch: Arc::clone(&effects.switch),
     });
     let working = thread::Builder::new()
         .name("effects".to_owned())
@@ -92,7 +97,7 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
     let _ = orders.send(Order::Stop);
     let _ = tokio::task::spawn_blocking(move || working.join()).await;
     tracing::info!(
-        "stopped; bans in force stay in the kernel until they expire (conntrack-actioner teardown removes them)"
+        "stopped; bans in force stay until they expire, over a reboot too once this program runs again (conntrack-actioner teardown removes them)"
     );
     Ok(())
 }
@@ -149,7 +154,8 @@ fn effects(
     flags: &Run,
     policy: Policy,
     metrics: Metrics,
-    surroundings: Surroundings,
+    mut surroundings: Surroundings,
+    table_id: String,
 ) -> Result<Effects, String> {
     let now = Now::read();
     let rotation = Rotation { max_size: flags.audit_max_size.as_u64(), keep: flags.audit_keep };
@@ -157,20 +163,25 @@ fn effects(
         format!("cannot open the audit log: {error} (choose another directory with --storage.path)")
     })?;
     may_read_table()?;
-    let mut state = State::new();
-    let mut wall = None;
+    let (store, loaded) = Store::open(&flags.storage, now)?;
+    let (state, nothing_known) = match loaded {
+        Loaded::State { state, same_boot } => {
+            surroundings.restore(state.remembered(), same_boot, now);
+            (*state, false)
+        }
+        Loaded::Nothing => (State::new(), true),
+        Loaded::SetAside(why) => {
+            tracing::error!(
+                why,
+                "what earlier runs decided is not known; bans that the kernel holds are kept for the time they have left"
+            );
+            (State::new(), true)
+        }
+    };
     for warning in &policy.warnings {
         tracing::warn!("{warning}");
     }
-    if policy.enforces_anything() {
-        let mut up = put_up_wall(&policy)?;
-        let found = adopt(&mut up, &mut state)?;
-        tracing::info!(set = policy.firewall.set, found, "enforcing; bans found in the kernel stay in force");
-        tracing::warn!(
-            "bans live in the kernel alone: a reboot, or somebody's `ipset flush`, ends them (a store comes with another version)"
-        );
-        wall = Some(up);
-    } else {
+    if !policy.enforces_anything() {
         tracing::info!(
             "dry run: decisions are made and written down, and nothing is changed (`enforce: true` in the policy acts)"
         );
@@ -180,11 +191,21 @@ fn effects(
     let gauge = Gauge::open().map_err(|error| {
         tracing::error!(%error, "the watch sees nothing until this kernel shows its connection tracking table (modprobe nf_conntrack)");
     });
-    Ok(Effects {
+    let mut effects = Effects {
         policy: Arc::new(policy),
         state,
-        wall,
+        wall: None,
         put_up_wall,
+        store,
+        storage: flags.storage.clone(),
+        nothing_known,
+        in_kernel: HashSet::new(),
+        failing: HashSet::new(),
+        switch: Arc::default(),
+        was_paused: false,
+        published: Published::default(),
+        table_id,
+        policy_loaded: rfc3339(now.wall),
         audit,
         metrics,
         gauge: gauge.ok(),
@@ -192,7 +213,9 @@ fn effects(
         told: Told::default(),
         surroundings,
         flooded: None,
-    })
+    };
+    effects.begin()?;
+    Ok(effects)
 }
 
 /// Without the right to read the table nothing can ever be decided; a kernel that has none yet may get one.
@@ -228,7 +251,7 @@ fn say_what_still_stands(policy: &Policy) {
 /// Why there is none.
 pub fn put_up_wall(policy: &Policy) -> Result<Wall, String> {
     let firewall = configured_firewall(policy).map_err(|error| error.to_string())?;
-    Wall::put_up(firewall, &policy.firewall.set).map_err(|error| error.to_string())
+    Wall::put_up(firewall, &policy.firewall.set)
 }
 
 /// The firewall that a policy asks for, not yet touched.

@@ -1,6 +1,7 @@
 //! The firewall, kept standing: before bans are written, sets and drop rule are looked at, and put back where another
 //! program took them away. A ban that nothing enforces is a failed ban.
 
+use crate::alone::Alone;
 use crate::enforce::Banned;
 use crate::firewall::{
     Ban, BanError, Element, Enforced, Ensured, EnsuredFamily, Firewall, FirewallError, Rule,
@@ -15,6 +16,7 @@ const TRUSTED: Duration = Duration::from_secs(4);
 /// A firewall with sets and drop rule in place.
 pub struct Wall {
     firewall: Box<dyn Firewall>,
+    _alone: Alone,
     set: String,
     looked: Instant,
     /// Why IPv4 and IPv6 sources cannot be banned, if they cannot.
@@ -25,11 +27,13 @@ impl Wall {
     /// Puts sets and rule in place. `set` is their common name, for messages.
     ///
     /// # Errors
-    /// IPv4 sources could not be banned. What fails for IPv6 is logged, and fails the bans of that family.
-    pub fn put_up(firewall: Box<dyn Firewall>, set: &str) -> Result<Wall, FirewallError> {
+    /// Another actioner keeps these sets, or IPv4 sources could not be banned. What fails for IPv6 is logged, and fails the
+    /// bans of that family.
+    pub fn put_up(firewall: Box<dyn Firewall>, set: &str) -> Result<Wall, String> {
         let broken = [None, None];
-        let mut wall = Wall { firewall, set: set.to_owned(), looked: Instant::now(), broken };
-        wall.ensure()?;
+        let alone = Alone::with(set)?;
+        let mut wall = Wall { firewall, _alone: alone, set: set.to_owned(), looked: Instant::now(), broken };
+        wall.ensure().map_err(|error| error.to_string())?;
         Ok(wall)
     }
 
@@ -62,28 +66,30 @@ impl Wall {
         ))
     }
 
-    /// Looks at sets and rule, unless that was done just now, and puts back what is missing. Returns whether a set had to be made
-    /// again: then the bans that were in it are gone.
+    /// Looks at sets and rule, unless that was done just now, and puts back what is missing. Returns what that was, in the
+    /// metric's words; bans that were in a set that had to be made again are gone.
     ///
     /// # Errors
     /// IPv4 cannot be put in place.
-    pub fn keep_standing(&mut self) -> Result<bool, FirewallError> {
+    pub fn keep_standing(&mut self) -> Result<Vec<&'static str>, FirewallError> {
         if self.looked.elapsed() < TRUSTED {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let ensured = self.ensure()?;
-        let made_again =
-            ensured.ipv4.set_created || ensured.ipv6.as_ref().is_ok_and(|ensured| ensured.set_created);
+        let mut drifts = Vec::new();
         for (family, ensured) in [("IPv4", Some(ensured.ipv4)), ("IPv6", ensured.ipv6.ok())] {
             let Some(ensured) = ensured else { continue };
             if ensured.set_created {
+                drifts.push("set");
                 tracing::error!(family, set = self.set, "our set was gone, with all bans in it: made again");
             }
             match ensured.rule {
                 Rule::Inserted => {
+                    drifts.push("rule");
                     tracing::error!(family, "our drop rule was gone, so no ban had effect: put back");
                 }
                 Rule::Mended { position, copies } => {
+                    drifts.push("rule");
                     tracing::warn!(
                         family,
                         position,
@@ -94,7 +100,7 @@ impl Wall {
                 Rule::InPlace | Rule::Foreign | Rule::Missing => {}
             }
         }
-        Ok(made_again)
+        Ok(drifts)
     }
 
     /// Bans, and reads back what stands.
@@ -116,6 +122,14 @@ impl Wall {
             (ban.net, banned)
         };
         bans.iter().zip(results).map(banned).collect()
+    }
+
+    /// Takes these out of the sets, and says how many were in.
+    ///
+    /// # Errors
+    /// The kernel refused; some may have been taken out.
+    pub fn unban(&mut self, nets: &[IpNet]) -> Result<usize, FirewallError> {
+        self.firewall.unban(nets)
     }
 
     /// What the sets hold.

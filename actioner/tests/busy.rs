@@ -43,6 +43,8 @@ fn serve<T: Send>(
                     policy_file: "/nowhere/policy.yaml".into(),
                     scrapes: Gate::new(4),
                     exposure: Exposure::new(&listen, Rc::default(), false),
+                    published: Default::default(),
+                    switch: Default::default(),
                 });
                 let handler = move |request| route(Rc::clone(&routes), request);
                 server.serve(handler, async { drop(stopped.await) }).await;

@@ -44,6 +44,31 @@ pub enum What {
     Store,
 }
 
+impl Event {
+    /// Something that `actor` did.
+    pub fn new(what: What, actor: &str) -> Event {
+        Event { what, net: None, actor: actor.to_owned(), reason: None, detail: Map::new() }
+    }
+
+    /// Whom it is about.
+    pub fn about(mut self, net: IpNet) -> Event {
+        self.net = Some(net);
+        self
+    }
+
+    /// Why.
+    pub fn because(mut self, reason: &str) -> Event {
+        self.reason = Some(reason.to_owned());
+        self
+    }
+
+    /// More of it.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Event {
+        self.detail.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {
     schema: u32,

@@ -173,7 +173,7 @@ impl Fold<'_> {
         let source = match &rule.sources {
             Sources::All => {
                 let scene = past.scene(now)?;
-                return Ok(decide_all(self.policy, rule, past.of_all(rule)?, scene.as_scene()));
+                return Ok(decide_all(self.policy, &self.state, rule, past.of_all(rule)?, scene.as_scene()));
             }
             Sources::Label(label) => match source::parse(alert.label(label)) {
                 Ok(source) => source,

@@ -257,6 +257,13 @@ fn every_refusal_has_its_word_in_the_list_and_a_sentence() {
         (Refusal::PrefixTooWide { net, widest: 32 }, "prefix_too_wide"),
         (Refusal::BudgetExhausted { limit: "limits.bans_per_minute = 1".into() }, "budget_exhausted"),
         (Refusal::TooManyActiveBans { limit: 1 }, "budget_exhausted"),
+        (
+            Refusal::UnbannedByHand { net, by: "alice".into(), left: Duration::from_secs(60) },
+            "unbanned_by_hand",
+        ),
+        (Refusal::BreakerOpen { bans: 5, before: 1, after: 2 }, "breaker_open"),
+        (Refusal::Paused { by: "alice".into() }, "paused"),
+        (Refusal::Panicked { by: "alice".into() }, "panicked"),
     ];
     let mut words: Vec<_> = all.iter().map(|(refusal, _)| refusal.reason()).collect();
     for (refusal, word) in &all {

@@ -135,30 +135,52 @@ fn so_many_bans_at_once_and_no_more() {
 }
 
 #[test]
-fn a_ban_that_the_kernel_did_not_take_never_was() {
+fn one_who_was_unbanned_by_hand_is_left_alone_for_a_day() {
     let mut desk = desk();
-    let budget = desk.remaining(now(0.0));
-    for _ in 0..100 {
-        let plan = desk.plan(&about(HIM), now(0.0));
-        assert_eq!(ban(&plan).offence, 1);
-        for undo in desk.state.apply(&plan, &desk.policy.limits, now(0.0)) {
-            desk.state.take_back(undo);
-        }
-    }
-    assert_eq!((desk.state.active(now(0.0)), desk.remaining(now(0.0))), (0, budget));
-    assert_eq!(desk.state.expire(now(DAY)), 0, "it does not end either");
+    let first = ban(&desk.act(&about(HIM), now(0.0)));
+    assert!(desk.state.unban_by_hand(first.net, "alice", now(MINUTE)));
+    assert_eq!(desk.state.active(now(MINUTE)), 0);
+    let refused = desk.plan(&about(HIM), now(23.9 * HOUR));
+    assert_eq!(refusal(&refused).reason(), "unbanned_by_hand");
+    assert!(refusal(&refused).to_string().contains("alice"), "{}", refusal(&refused));
+    ban(&desk.plan(&about("198.51.100.67"), now(HOUR)));
+    let again = ban(&desk.plan(&about(HIM), now(DAY + 2.0 * MINUTE)));
+    assert_eq!(again.offence, 2, "what he did is not forgotten by it");
+    desk.state.ban_by_hand(first.net, Duration::from_secs(60), "bob", "he was wrong", now(HOUR));
+    assert!(is_repeat(&desk.plan(&about(HIM), now(HOUR))), "a ban by hand answers rules too");
+    ban(&desk.plan(&about(HIM), now(HOUR + 61.0)));
 }
 
 #[test]
-fn a_failed_ban_leaves_what_another_rule_has_banned() {
-    let mut desk = Desk::new(policy(&two_rules(true)), &[(HIM, 300, 0)]);
-    desk.act(&about(HIM), now(0.0));
-    let plan = desk.plan(&other(), now(1.0));
-    for undo in desk.state.apply(&plan, &desk.policy.limits, now(1.0)) {
-        desk.state.take_back(undo);
+fn a_pause_stops_bans_and_deletions_and_ends_by_itself() {
+    let mut desk = desk();
+    desk.state.set_pause(Some(Duration::from_secs(7200)), "alice", now(0.0));
+    assert_eq!(refusal(&desk.act(&about(HIM), now(1.9 * HOUR))).reason(), "paused");
+    ban(&desk.plan(&about(HIM), now(2.0 * HOUR)));
+    desk.state.set_pause(None, "alice", now(3.0 * HOUR));
+    assert_eq!(refusal(&desk.plan(&about(HIM), now(300.0 * HOUR))).reason(), "paused");
+    assert_eq!(desk.state.resume(now(300.0 * HOUR)), ["the pause is over"]);
+    ban(&desk.act(&about(HIM), now(300.0 * HOUR)));
+    assert_eq!(desk.state.panic("alice"), 1);
+    assert_eq!(desk.state.active(now(300.0 * HOUR)), 0);
+    assert_eq!(refusal(&desk.plan(&about(HIM), now(400.0 * HOUR))).reason(), "panicked");
+}
+
+#[test]
+fn an_open_breaker_refuses_bans_and_nothing_that_is_banned_is_undone() {
+    let sources: Vec<String> = (1..=9).map(|host| format!("198.51.100.{host}")).collect();
+    let table: Vec<_> = sources.iter().map(|source| (source.as_str(), 300, 0)).collect();
+    let mut desk = Desk::new(policy(HOARDER), &table);
+    for source in &sources[..5] {
+        ban(&desk.act(&about(source), now(0.0)));
     }
-    assert!(is_repeat(&desk.plan(&about(HIM), now(2.0))));
-    ban(&desk.plan(&other(), now(2.0)));
+    desk.state.banned(5, 2700, now(0.0));
+    assert!(desk.state.measure(2700, now(61.0)).is_some());
+    assert_eq!(refusal(&desk.plan(&about(&sources[5]), now(62.0))).reason(), "breaker_open");
+    assert!(is_repeat(&desk.plan(&about(&sources[0]), now(62.0))));
+    assert_eq!(desk.state.active(now(62.0)), 5);
+    assert_eq!(desk.state.resume(now(63.0)), ["the breaker is closed"]);
+    ban(&desk.plan(&about(&sources[5]), now(64.0)));
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Desk {
     /// Decides and folds it in; the kernel took what was to be banned.
     pub(crate) fn act(&mut self, alert: &Alert, at: Now) -> Plan {
         let plan = self.plan(alert, at);
-        drop(self.state.apply(&plan, &self.policy.limits, at));
+        self.state.apply(&plan, &self.policy.limits, at);
         plan
     }
 

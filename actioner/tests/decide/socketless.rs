@@ -34,7 +34,7 @@ fn desk(rules: &str, dead: u32) -> Desk {
 
 fn decide_for_all(desk: &Desk) -> Plan {
     let scene = Scene { host: &desk.host, table: desk.fill, flood: None, now: now(0.0) };
-    decide_all(&desk.policy, &desk.policy.rules[0], Nominator::new(&desk.table).all(), scene)
+    decide_all(&desk.policy, &desk.state, &desk.policy.rules[0], Nominator::new(&desk.table).all(), scene)
 }
 
 fn decision(plan: &Plan) -> &Decision {

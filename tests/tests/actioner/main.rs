@@ -5,6 +5,7 @@ mod dead_slots;
 mod door;
 mod hoarder;
 mod immunity;
+mod kept;
 mod kernel;
 mod lab;
 mod lifecycle;

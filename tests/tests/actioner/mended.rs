@@ -28,6 +28,6 @@ fn a_flushed_raw_table_and_destroyed_sets_are_back_with_their_bans() -> Result<(
     lab.output(&["iptables", "-t", "raw", "-F"])?;
     wait_until("the set to be free", SOON, || lab.output(&["ipset", "destroy", "conntrack-guard-4"]))?;
     wait_until("the set again, with its ban", SOON, whole)?;
-    assert!(actioner.log().contains("were put back"), "{}", actioner.log());
+    assert!(actioner.log().contains("bans were gone from the kernel: put back"), "{}", actioner.log());
     Ok(())
 }

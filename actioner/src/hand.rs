@@ -1,0 +1,290 @@
+//! Orders by hand, carried out by the effects thread like everything else.
+
+use crate::admin::{Answer, ByHand, Denied, Explained, ExplainedRule};
+use crate::audit::{Event, What, rfc3339};
+use crate::decide::{Scene, decide};
+use crate::effects::Effects;
+use crate::enforce::Banned;
+use crate::firewall::Ban;
+use crate::guard::may_be_banned;
+use crate::host::Host;
+use crate::nominate::Nominator;
+use crate::now::Now;
+use crate::panic_file::{self, Panicked};
+use crate::plan::Decision;
+use crate::policy::{BanAction, Sources};
+use crate::removal;
+use crate::state::GRACE;
+use crate::survey::Survey;
+use ipnet::IpNet;
+use serde_json::json;
+use std::net::IpAddr;
+use std::time::Duration;
+
+impl Effects {
+    /// Carries out one order, by a person whose name is `by`.
+    pub(crate) fn by_hand(&mut self, order: ByHand, by: &str) -> Answer {
+        let answer = match order {
+            ByHand::Ban { net, lasts, reason } => self.ban_by_hand(net, lasts, &reason, by),
+            ByHand::Unban(Some(net)) => self.unban_by_hand(net, by),
+            ByHand::Unban(None) => self.unban_all(by),
+            ByHand::Explain(source) => self.explain(source),
+            ByHand::Pause(lasts) => Ok(self.pause(lasts, by)),
+            ByHand::Resume => self.resume(by),
+            ByHand::Panic => self.panic_by_hand(by),
+        };
+        self.keep(Now::read());
+        answer
+    }
+
+    fn ban_by_hand(&mut self, net: IpNet, lasts: Duration, reason: &str, by: &str) -> Answer {
+        let now = Now::read();
+        let refused = |why: String| Err(Denied::Refused(why));
+        if let Some(who) = self.state.panicked() {
+            return refused(format!("{who} panicked: `conntrack-actioner resume` first"));
+        }
+        if self.wall.is_none() {
+            return refused("the policy enforces nothing, so no set and no rule is in place: set `enforce: true` and reload".to_owned());
+        }
+        if lasts < Duration::from_secs(1) || lasts > BanAction::LONGEST {
+            let longest = humantime::format_duration(BanAction::LONGEST);
+            return refused(format!("a ban lasts 1s at least and {longest} at most (ipset's limit)"));
+        }
+        let (host, survey) = self.look_at_table()?;
+        may_be_banned(net, &host, &self.policy)
+            .and_then(|()| self.state.has_room(&self.policy.limits, now))
+            .map_err(|refusal| Denied::Refused(refusal.to_string()))?;
+        self.state.ban_by_hand(net, lasts, by, reason, now);
+        self.store.save(&self.state, now);
+        let banned =
+            self.wall.as_mut().and_then(|wall| wall.ban(&[Ban { net, timeout: lasts }]).remove(&net));
+        let failed = match banned {
+            Some(Banned::InForce { .. }) => None,
+            Some(Banned::Failed(why)) => Some(why),
+            None => Some("it was not tried".to_owned()),
+        };
+        let mut event = Event::new(What::Ban, by).about(net).because(reason);
+        if let Some(why) = failed {
+            self.audit.record_event(&event.with("error", why.as_str()));
+            return Err(Denied::Failed(format!(
+                "{net} is not banned yet: {why} (it is tried again every 5 s)"
+            )));
+        }
+        self.in_kernel.insert(net);
+        let removal =
+            removal::remove(std::iter::once(net), self.policy.limits.deletes_per_action, Some(&survey));
+        let (deleted, trouble) = match &removal {
+            Ok(removal) => (removal.deleted.deleted, removal.troubles().join("; ")),
+            Err(error) => (0, format!("its entries could not be deleted: {error}")),
+        };
+        event = event.with("entries_deleted", deleted);
+        self.audit.record_event(&event);
+        let until = rfc3339(now.wall_at(now.boot + lasts));
+        tracing::warn!(%net, by, reason, until, deleted, "banned by hand");
+        let trouble = (!trouble.is_empty()).then_some(trouble);
+        Ok(
+            json!({"net": net, "until": until, "in_kernel": true, "entries_deleted": deleted, "trouble": trouble}),
+        )
+    }
+
+    fn unban_by_hand(&mut self, net: IpNet, by: &str) -> Answer {
+        let now = Now::read();
+        let banned = |other: &IpNet| {
+            self.state.rows(true, now).chain(self.state.rows(false, now)).any(|(net, _)| net == *other)
+        };
+        if !banned(&net) && !self.in_kernel.contains(&net) {
+            let mut around =
+                self.state.rows(true, now).map(|(wider, _)| wider).filter(|wider| wider.contains(&net));
+            return Err(Denied::NotFound(match around.next() {
+                Some(wider) => {
+                    format!("{net} is not banned by itself: it is inside {wider}, which is. Unban {wider}")
+                }
+                None => format!("{net} is not banned (`conntrack-actioner bans` lists what is)"),
+            }));
+        }
+        self.unban(&[net], by)
+    }
+
+    fn unban_all(&mut self, by: &str) -> Answer {
+        let now = Now::read();
+        let mut nets: Vec<IpNet> =
+            self.state.rows(true, now).chain(self.state.rows(false, now)).map(|(net, _)| net).collect();
+        nets.extend(&self.in_kernel);
+        nets.sort();
+        nets.dedup();
+        self.unban(&nets, by)
+    }
+
+    fn unban(&mut self, nets: &[IpNet], by: &str) -> Answer {
+        let now = Now::read();
+        for net in nets {
+            self.state.unban_by_hand(*net, by, now);
+        }
+        // Before the kernel: a crash in between leaves an element that the reconciler takes out.
+        self.store.save(&self.state, now);
+        let lifted = match &mut self.wall {
+            Some(wall) => wall.unban(nets),
+            None => {
+                crate::run::configured_firewall(&self.policy).and_then(|mut firewall| firewall.unban(nets))
+            }
+        };
+        for net in nets {
+            self.in_kernel.remove(net);
+            self.audit.record_event(&Event::new(What::Unban, by).about(*net));
+        }
+        self.metrics.unbanned("by_hand", nets.len() as u64);
+        tracing::warn!(count = nets.len(), by, "unbanned by hand");
+        match lifted {
+            Err(error) => {
+                Err(Denied::Failed(format!("the kernel still has it: {error} (it is tried again every 5 s)")))
+            }
+            Ok(_) => Ok(json!({"unbanned": nets, "grace_until": rfc3339(now.wall_at(now.boot + GRACE))})),
+        }
+    }
+
+    fn pause(&mut self, lasts: Option<Duration>, by: &str) -> serde_json::Value {
+        let now = Now::read();
+        self.switch.stop();
+        self.state.set_pause(lasts, by, now);
+        self.was_paused = true;
+        let until = lasts.map(|lasts| rfc3339(now.wall_at(now.boot + lasts)));
+        let ends = until
+            .as_ref()
+            .map_or_else(|| "until `conntrack-actioner resume`".to_owned(), |until| format!("until {until}"));
+        tracing::warn!(by, ends, "paused: nothing is banned or deleted; bans in force stay");
+        self.audit.record_event(&Event::new(What::Pause, by).with("until", until));
+        json!({"done": format!("paused {ends}: nothing is banned or deleted; bans in force stay")})
+    }
+
+    fn resume(&mut self, by: &str) -> Answer {
+        let now = Now::read();
+        panic_file::remove(&self.storage).map_err(|error| {
+            Denied::Failed(format!(
+                "cannot remove {}: {error}; nothing is resumed",
+                panic_file::path(&self.storage).display()
+            ))
+        })?;
+        let over = self.state.resume(now);
+        self.switch.release();
+        self.was_paused = false;
+        self.audit.record_event(&Event::new(What::Resume, by));
+        if self.wall.is_none() && self.policy.enforces_anything() {
+            let policy = std::sync::Arc::clone(&self.policy);
+            self.put_up(&policy).map_err(Denied::Failed)?;
+        }
+        let done = if over.is_empty() { "there was nothing to resume".to_owned() } else { over.join(", ") };
+        tracing::warn!(by, done, "resumed by hand");
+        Ok(json!({"done": done}))
+    }
+
+    fn panic_by_hand(&mut self, by: &str) -> Answer {
+        let panicked = Panicked { since: rfc3339(Now::read().wall), by: by.to_owned() };
+        let written = match panic_file::read(&self.storage) {
+            Some(_) => Ok(()),
+            None => panic_file::write(&self.storage, &panicked),
+        };
+        let left = self.panic(by);
+        let lasting = written.map_or_else(
+            |error| format!("; but that could not be written down ({error}), so a restart would end it"),
+            |()| String::new(),
+        );
+        match left {
+            Ok(lifted) => Ok(
+                json!({"done": format!("{lifted} bans were lifted; nothing is done until `conntrack-actioner resume`{lasting}")}),
+            ),
+            Err(why) => Err(Denied::Failed(format!("{why}{lasting}"))),
+        }
+    }
+
+    /// Everything off: no ban, no deletion, no reconciling. Says how many bans the kernel had.
+    pub(crate) fn panic(&mut self, by: &str) -> Result<usize, String> {
+        self.switch.stop();
+        let known = self.state.panic(by);
+        self.store.save(&self.state, Now::read());
+        tracing::error!(
+            by,
+            known,
+            "panic: all bans are lifted, and nothing is done until `conntrack-actioner resume`"
+        );
+        self.audit.record_event(&Event::new(What::Panic, by).with("bans", known));
+        self.metrics.unbanned("panic", known as u64);
+        let mut firewall =
+            crate::run::configured_firewall(&self.policy).map_err(|error| error.to_string())?;
+        let mut empty = || {
+            let nets: Vec<IpNet> = firewall.list()?.iter().map(|element| element.net).collect();
+            firewall.unban(&nets)?;
+            Ok((nets.len(), firewall.list()?.len()))
+        };
+        let (had, left) = empty().map_err(|error: crate::firewall::FirewallError| {
+            format!(
+                "our sets could not be emptied: {error}. By hand: ipset flush {0}-4; ipset flush {0}-6",
+                self.policy.firewall.set
+            )
+        })?;
+        self.wall = None;
+        self.in_kernel.clear();
+        if left > 0 {
+            return Err(format!(
+                "{left} elements are still in our sets. By hand: ipset flush {0}-4; ipset flush {0}-6",
+                self.policy.firewall.set
+            ));
+        }
+        Ok(had)
+    }
+
+    /// The live table, and this host with those whom it called.
+    fn look_at_table(&mut self) -> Result<(Host, Survey), Denied> {
+        let mut host = self.surroundings.host(Now::read()).map_err(Denied::Failed)?;
+        let survey = self.survey(&host).map_err(|unread| Denied::Failed(unread.0))?;
+        host.spared.called = std::sync::Arc::clone(&survey.called);
+        Ok((host, survey))
+    }
+
+    fn explain(&mut self, source: IpAddr) -> Answer {
+        let source = source.to_canonical();
+        let (host, survey) = self.look_at_table()?;
+        let now = Now::read();
+        let policy = std::sync::Arc::clone(&self.policy);
+        let mut nominator = Nominator::new(&survey.summary);
+        let scene = Scene { host: &host, table: survey.table, flood: survey.flood, now };
+        let named = policy.rules.iter().filter(|rule| rule.sources != Sources::All);
+        let rules = named
+            .map(|rule| {
+                let nominee = (source, nominator.evidence(rule, source));
+                let plan = decide(&policy, &self.state, rule, &[nominee], scene);
+                let decision = plan.verdicts.into_iter().next().map(|verdict| verdict.decision);
+                explained(&rule.name, plan.enforce, &decision.unwrap_or(Decision::Resolved))
+            })
+            .collect();
+        let rows = crate::snapshot::bans(&self.state, &self.in_kernel, now);
+        let holds = rows.iter().filter(|ban| ban.net().contains(&source));
+        let explained = Explained {
+            source,
+            bans: holds.map(|ban| ban.listed(now)).collect(),
+            grace: self.state.grace(&source.into(), now).err().map(|refusal| refusal.to_string()),
+            evidence: nominator.of_source(source),
+            table: survey.table,
+            rules,
+        };
+        serde_json::to_value(explained).map_err(|error| Denied::Failed(error.to_string()))
+    }
+}
+
+fn explained(rule: &str, enforce: bool, decision: &Decision) -> ExplainedRule {
+    let dry = if enforce { "" } else { " (dry run: nothing would be done)" };
+    let (reason, why) = match decision {
+        Decision::Refused(refusal) => (Some(refusal.reason()), Some(refusal.to_string())),
+        _ => (None, None),
+    };
+    let would = match decision {
+        Decision::Ban(ban) => {
+            let lasts = humantime::format_duration(ban.lasts);
+            format!("would ban {} for {lasts}, as offence {}{dry}", ban.net, ban.offence)
+        }
+        Decision::AlreadyBanned { net, .. } => format!("would change nothing: {net} is banned{dry}"),
+        Decision::DeleteSocketless(_) => format!("would delete its dead slots{dry}"),
+        Decision::Refused(refusal) => format!("would refuse: {refusal}"),
+        Decision::Resolved => "would do nothing".to_owned(),
+    };
+    ExplainedRule { rule: rule.to_owned(), enforce, verdict: decision.word(), reason, why, would }
+}

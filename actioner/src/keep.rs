@@ -1,0 +1,289 @@
+//! What is kept up whatever happens: sets, rule and bans in the kernel as the state says, the state on the disk, and what the
+//! program shows of itself.
+
+use crate::audit::{Event, What, rfc3339};
+use crate::effects::{Effects, FLOOD_SHOWN};
+use crate::enforce::Banned;
+use crate::firewall::Ban;
+use crate::guard::may_be_banned;
+use crate::now::Now;
+use crate::panic_file;
+use crate::policy::Policy;
+use crate::reconcile::{Differences, differences};
+use crate::refusal::Refusal;
+use crate::snapshot::{self, PolicyStatus, Snapshot, Status, Stopped, StoreStatus, Windows};
+use ipnet::IpNet;
+use std::collections::HashSet;
+
+/// So many networks are named in one line; the others are counted.
+const NAMED: usize = 20;
+
+impl Effects {
+    /// Puts in the kernel what the state says, at the start.
+    ///
+    /// # Errors
+    /// Sets or rule could not be put in place.
+    pub fn begin(&mut self) -> Result<(), String> {
+        let now = Now::read();
+        if let Some(panicked) = panic_file::read(&self.storage) {
+            tracing::error!(
+                by = panicked.by,
+                since = panicked.since,
+                "somebody panicked: nothing is done until `conntrack-actioner resume`"
+            );
+            self.heed(&panicked.by);
+        } else if self.policy.enforces_anything() {
+            let policy = std::sync::Arc::clone(&self.policy);
+            self.put_up(&policy)?;
+        }
+        if self.state.paused(now).is_some() {
+            tracing::warn!(
+                "actions are paused, as they were when we stopped; `conntrack-actioner resume` ends that"
+            );
+            self.switch.stop();
+        }
+        self.look();
+        Ok(())
+    }
+
+    /// Sets and rule for a policy that enforces, and in them the bans that are known.
+    ///
+    /// # Errors
+    /// Sets or rule could not be put in place, or read.
+    pub(crate) fn put_up(&mut self, policy: &Policy) -> Result<(), String> {
+        let now = Now::read();
+        let mut wall = (self.put_up_wall)(policy)?;
+        let found = wall.list().map_err(|error| error.to_string())?;
+        if std::mem::take(&mut self.nothing_known) {
+            for element in &found {
+                self.state.adopt(element.net, element.remaining, now);
+            }
+        }
+        let (set, found, known) = (&policy.firewall.set, found.len(), self.state.active(now));
+        tracing::info!(
+            set,
+            found,
+            known,
+            "enforcing; bans that are known and have not ended are put in the kernel"
+        );
+        self.wall = Some(wall);
+        self.lift_spared(policy);
+        self.reconcile(now);
+        Ok(())
+    }
+
+    /// A ban of one who is spared since then ends: by a new policy, or because the address is ours now.
+    pub(crate) fn lift_spared(&mut self, policy: &Policy) {
+        let now = Now::read();
+        let Ok(host) = self.surroundings.host(now) else { return };
+        let spared: Vec<(IpNet, Refusal)> = self
+            .state
+            .rows(true, now)
+            .filter_map(|(net, _)| Some((net, may_be_banned(net, &host, policy).err()?)))
+            .collect();
+        for (net, why) in spared {
+            if self.state.unban(&net) {
+                tracing::warn!(%net, %why, "its ban is lifted");
+                self.metrics.unbanned("spared", 1);
+                self.audit
+                    .record_event(&Event::new(What::Unban, "policy").about(net).because(&why.to_string()));
+            }
+        }
+    }
+
+    /// Every few seconds: what somebody else changed is put back.
+    pub(crate) fn look(&mut self) {
+        let now = Now::read();
+        if let (None, Some(panicked)) = (self.state.panicked(), panic_file::read(&self.storage)) {
+            self.heed(&panicked.by);
+        }
+        let ended = self.state.expire(now);
+        if self.was_paused && self.state.may_act(now).is_ok() {
+            tracing::info!("the pause is over");
+            self.switch.release();
+        }
+        self.was_paused = self.state.paused(now).is_some();
+        if self.state.panicked().is_none() {
+            self.stand();
+            self.reconcile(now);
+        }
+        self.surroundings.look_round(now);
+        if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
+            self.mind_flood(None);
+        }
+        self.keep(now);
+        self.metrics.expired(ended);
+    }
+
+    /// Somebody panicked while we did not run, or did not answer.
+    fn heed(&mut self, by: &str) {
+        if let Err(error) = self.panic(by) {
+            tracing::error!(error, "the panic is not complete");
+        }
+    }
+
+    /// Sets and rule are there.
+    fn stand(&mut self) {
+        let Some(wall) = &mut self.wall else { return };
+        match wall.keep_standing() {
+            Ok(drifts) => {
+                for what in drifts {
+                    self.metrics.drifted(what, 1);
+                    self.audit.record_event(&Event::new(What::Drift, "kernel").with("what", what));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "sets or drop rule cannot be put in place: nothing may drop");
+            }
+        }
+    }
+
+    /// The sets hold what the state says.
+    pub(crate) fn reconcile(&mut self, now: Now) {
+        let Some(wall) = &mut self.wall else { return };
+        let elements = match wall.list() {
+            Ok(elements) => elements,
+            Err(error) => {
+                tracing::error!(%error, "the kernel's sets cannot be read: whether bans are in force is not known");
+                return;
+            }
+        };
+        let there: HashSet<IpNet> = elements.iter().map(|element| element.net).collect();
+        self.state.forget_permanent(|net| there.contains(net));
+        let state = &self.state;
+        let found = differences(state.enforced(now), |net| state.is_permanent(net), &elements);
+        let before = std::mem::replace(&mut self.in_kernel, there);
+        if !found.is_empty() {
+            self.repair(found, &before);
+        }
+    }
+
+    fn repair(&mut self, found: Differences, before: &HashSet<IpNet>) {
+        let Some(wall) = &mut self.wall else { return };
+        let paused = !self.switch.may_act();
+        // What was never in the kernel is no drift: a ban that it did not take, or the first look after a start.
+        let (lost, never): (Vec<Ban>, Vec<Ban>) =
+            found.missing.iter().partition(|ban| before.contains(&ban.net));
+        let longer: Vec<IpNet> = found.longer.iter().map(|ban| ban.net).collect();
+        let out: Vec<IpNet> = found.foreign.iter().chain(&longer).copied().collect();
+        if let Err(error) = wall.unban(&out) {
+            tracing::error!(%error, "what should not be in our sets cannot be taken out");
+        }
+        let mut write: Vec<Ban> =
+            [&lost, &found.shorter, &found.longer].into_iter().flatten().copied().collect();
+        if !paused {
+            write.extend(&never);
+        }
+        let mut failed = Vec::new();
+        for (net, banned) in wall.ban(&write) {
+            match banned {
+                Banned::InForce { .. } => drop(self.in_kernel.insert(net)),
+                Banned::Failed(why) => failed.push((net, why)),
+            }
+        }
+        self.in_kernel.retain(|net| !found.foreign.contains(net));
+        self.complain(&failed);
+        let nets = |bans: &[Ban]| bans.iter().map(|ban| ban.net).collect::<Vec<_>>();
+        let drifts = [
+            ("ban_missing", nets(&lost), "bans were gone from the kernel: put back"),
+            ("ban_shortened", nets(&found.shorter), "bans would have ended too early in the kernel: mended"),
+            ("ban_lengthened", longer, "bans would have ended too late in the kernel: mended"),
+            (
+                "ban_foreign",
+                found.foreign,
+                "our sets held what nobody decided: taken out (`conntrack-actioner ban` bans by hand)",
+            ),
+        ];
+        for (what, nets, sentence) in drifts {
+            if !nets.is_empty() {
+                self.drifted(what, &nets, sentence);
+            }
+        }
+    }
+
+    fn drifted(&mut self, what: &'static str, nets: &[IpNet], sentence: &'static str) {
+        let named: Vec<String> = nets.iter().take(NAMED).map(ToString::to_string).collect();
+        tracing::error!(what, count = nets.len(), nets = named.join(" "), "{sentence}");
+        self.metrics.drifted(what, nets.len() as u64);
+        let event = Event::new(What::Drift, "kernel").because(sentence);
+        self.audit.record_event(&event.with("what", what).with("count", nets.len()).with("nets", named));
+    }
+
+    /// A ban that the kernel does not take is said when that is new.
+    fn complain(&mut self, failed: &[(IpNet, String)]) {
+        let now_failing: HashSet<IpNet> = failed.iter().map(|(net, _)| *net).collect();
+        for (net, why) in failed.iter().filter(|(net, _)| !self.failing.contains(net)).take(NAMED) {
+            tracing::error!(%net, why, "a ban that should be in force is not: it is tried again every 5 s");
+        }
+        self.failing = now_failing;
+    }
+
+    /// Writes down what changed, and shows it.
+    pub(crate) fn keep(&mut self, now: Now) {
+        if let Some(peers) = self.surroundings.to_store(now) {
+            self.state.remember(peers);
+        }
+        self.store.save(&self.state, now);
+        self.show(now);
+    }
+
+    fn show(&mut self, now: Now) {
+        let enforces = self.policy.enforces_anything();
+        let active = if self.wall.is_some() { self.state.active(now) } else { 0 };
+        let budget = self.state.budget(&self.policy.limits, enforces, now);
+        self.metrics.set_bans(active, self.in_kernel.len());
+        self.metrics.set_budget(budget);
+        let stopped = self.state.may_act(now).is_err();
+        self.metrics.set_health(
+            stopped,
+            self.state.breaker().open(now).is_some(),
+            self.store.degraded().is_some(),
+        );
+        let status = self.status(active, budget, now);
+        self.published.publish(Snapshot { status, bans: snapshot::bans(&self.state, &self.in_kernel, now) });
+    }
+
+    fn status(&self, active: usize, [minute, hour]: [f64; 2], now: Now) -> Status {
+        let at = |boot| rfc3339(now.wall_at(boot));
+        let limits = &self.policy.limits;
+        let breaker = self.state.breaker().open(now).map(|open| Stopped {
+            since: None,
+            until: Some(at(open.until)),
+            by: format!(
+                "{} bans did not lower the pressure: {} assured entries before, {} after",
+                open.bans, open.before, open.after
+            ),
+        });
+        let paused = self.state.paused(now).map(|pause| Stopped {
+            since: Some(snapshot::wall(pause.since)),
+            until: pause.until.map(at),
+            by: pause.by.clone(),
+        });
+        let panicked = panic_file::read(&self.storage).map(|file| Stopped {
+            since: Some(file.since),
+            until: None,
+            by: file.by,
+        });
+        let by_memory =
+            || self.state.panicked().map(|by| Stopped { by: by.to_owned(), ..Stopped::default() });
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            enforcing: self.policy.enforces_anything(),
+            paused,
+            panicked: panicked.or_else(by_memory),
+            breaker,
+            table: self.gauge.as_ref().and_then(|gauge| gauge.read().ok()),
+            active_bans: active,
+            enforced_bans: self.in_kernel.len(),
+            budget: Windows { minute, hour },
+            budget_limits: Windows { minute: limits.bans_per_minute, hour: limits.bans_per_hour },
+            store: StoreStatus {
+                path: self.store.path().display().to_string(),
+                degraded: self.store.degraded().map(str::to_owned),
+            },
+            policy: PolicyStatus { hash: self.policy.hash.clone(), loaded: self.policy_loaded.clone() },
+            table_id: self.table_id.clone(),
+            warnings: self.policy.warnings.clone(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The file that says somebody panicked: made with the actioner dead or alive, it keeps it off until `resume`.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panicked {
+    /// When, RFC 3339.
+    pub since: String,
+    /// Who.
+    pub by: String,
+}
+
+/// Where it is, in the storage directory.
+pub fn path(storage: &Path) -> PathBuf {
+    storage.join("panic")
+}
+
+/// Who panicked, if somebody did. A file that cannot be read counts: off is the safe side of it.
+pub fn read(storage: &Path) -> Option<Panicked> {
+    match fs::read(path(storage)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => Some(unknown()),
+        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| unknown())),
+    }
+}
+
+fn unknown() -> Panicked {
+    Panicked { since: String::new(), by: "somebody".to_owned() }
+}
+
+/// Makes it.
+///
+/// # Errors
+/// What the file system says.
+pub fn write(storage: &Path, panicked: &Panicked) -> io::Result<()> {
+    fs::create_dir_all(storage)?;
+    fs::write(path(storage), serde_json::to_vec(panicked)?)
+}
+
+/// Removes it; absent is fine.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove(storage: &Path) -> io::Result<()> {
+    match fs::remove_file(path(storage)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_there_until_it_is_removed_and_counts_even_if_it_is_garbage() {
+        let storage = tempfile::tempdir().unwrap();
+        assert_eq!(read(storage.path()), None);
+        let panicked = Panicked { since: "2026-11-22T21:00:00.000Z".into(), by: "root".into() };
+        write(storage.path(), &panicked).unwrap();
+        assert_eq!(read(storage.path()), Some(panicked));
+        fs::write(path(storage.path()), "").unwrap();
+        assert_eq!(read(storage.path()).unwrap().by, "somebody");
+        remove(storage.path()).unwrap();
+        remove(storage.path()).unwrap();
+        assert_eq!(read(storage.path()), None);
+    }
+}

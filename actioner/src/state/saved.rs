@@ -1,0 +1,250 @@
+//! The state as the store keeps it: the same boot's clock goes on, another boot's is told by the wall clock, once.
+
+use super::bucket::Bucket;
+use super::ledger::{Ledger, Offences, Row};
+use super::{Breaker, Grace, Pause, State};
+use crate::now::Now;
+use crate::spared::Memory;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+/// What the file is, so that another program's is not taken for it.
+pub const FORMAT: &str = "conntrack-guard state";
+/// Raised when an older program could not read it rightly.
+pub const VERSION: u32 = 1;
+
+/// Which machine, which boot, which moment.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    /// Tells machines apart; empty where the machine has no id.
+    pub machine: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// The moment.
+    pub now: Now,
+}
+
+/// The first fields of the file, which every version has.
+#[derive(Debug, Deserialize)]
+pub struct Head {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`VERSION`] of the program that wrote it.
+    pub version: u32,
+    /// The machine it was written on.
+    #[serde(default)]
+    pub machine: String,
+}
+
+/// The whole file. Times are deadlines on the boot clock of `boot_id`, in milliseconds.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    format: String,
+    version: u32,
+    machine: String,
+    boot_id: String,
+    #[serde(with = "super::milliseconds")]
+    boot: Duration,
+    /// Milliseconds since 1970.
+    wall: u64,
+    enforced: SavedLedger,
+    dry_run: SavedLedger,
+    grace: Vec<SavedGrace>,
+    breaker: Breaker,
+    pause: Option<Pause>,
+    remembered: Vec<Memory>,
+}
+
+impl Saved {
+    /// Whether it was written since this boot.
+    pub fn is_of_boot(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SavedLedger {
+    bans: Vec<SavedBan>,
+    offences: Vec<SavedOffences>,
+    minute: Bucket,
+    hour: Bucket,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SavedBan {
+    net: IpNet,
+    #[serde(flatten)]
+    row: Row,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SavedOffences {
+    net: IpNet,
+    rule: String,
+    #[serde(flatten)]
+    offences: Offences,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SavedGrace {
+    net: IpNet,
+    #[serde(flatten)]
+    grace: Grace,
+}
+
+impl State {
+    /// As it is written down.
+    pub fn save(&self, clock: &Clock) -> Saved {
+        let grace = self.grace.iter().map(|(net, grace)| SavedGrace { net: *net, grace: grace.clone() });
+        Saved {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            machine: clock.machine.clone(),
+            boot_id: clock.boot_id.clone(),
+            boot: clock.now.boot,
+            wall: since_1970(clock.now),
+            enforced: SavedLedger::of(&self.enforced),
+            dry_run: SavedLedger::of(&self.shadow),
+            grace: grace.collect(),
+            breaker: self.breaker.clone(),
+            pause: self.pause.clone(),
+            remembered: self.remembered.clone(),
+        }
+    }
+
+    /// As it was, less what has ended since. After a reboot only the wall clock knows how long that took; one that was set back
+    /// says nothing has passed, for protection does not end because of a clock.
+    pub fn restore(saved: Saved, clock: &Clock) -> State {
+        let passed = since_1970(clock.now).saturating_sub(saved.wall);
+        let offset = saved.boot + Duration::from_millis(passed);
+        let same_boot = saved.is_of_boot(&clock.boot_id);
+        let now = clock.now.boot;
+        let to = |deadline: Duration| {
+            let left = deadline.checked_sub(if same_boot { now } else { offset })?;
+            (!left.is_zero()).then(|| now + left)
+        };
+        let grace = saved
+            .grace
+            .into_iter()
+            .filter_map(|SavedGrace { net, grace }| Some((net, Grace { until: to(grace.until)?, ..grace })));
+        let pause = saved.pause.and_then(|pause| match pause.until {
+            None => Some(pause),
+            Some(until) => Some(Pause { until: Some(to(until)?), ..pause }),
+        });
+        State {
+            enforced: saved.enforced.moved(to),
+            shadow: saved.dry_run.moved(to),
+            grace: grace.collect(),
+            breaker: saved.breaker.moved(to),
+            pause,
+            panicked: None,
+            remembered: saved.remembered,
+            revision: 0,
+        }
+    }
+}
+
+impl SavedLedger {
+    fn of(ledger: &Ledger) -> SavedLedger {
+        let rows = ledger.bans.iter().flat_map(|(net, rows)| rows.iter().map(|row| (*net, row.clone())));
+        let offences = ledger.offences.iter().map(|((net, rule), offences)| SavedOffences {
+            net: *net,
+            rule: rule.clone(),
+            offences: *offences,
+        });
+        SavedLedger {
+            bans: rows.map(|(net, row)| SavedBan { net, row }).collect(),
+            offences: offences.collect(),
+            minute: ledger.minute,
+            hour: ledger.hour,
+        }
+    }
+
+    fn moved(self, to: impl Fn(Duration) -> Option<Duration> + Copy) -> Ledger {
+        let mut ledger =
+            Ledger { minute: self.minute.moved(to), hour: self.hour.moved(to), ..Ledger::default() };
+        for SavedBan { net, row } in self.bans {
+            let until = match row.until {
+                None => None,
+                Some(until) => match to(until) {
+                    None => continue,
+                    some => some,
+                },
+            };
+            ledger.bans.entry(net).or_default().push(Row { until, ..row });
+        }
+        for SavedOffences { net, rule, offences } in self.offences {
+            if let Some(forgotten) = to(offences.forgotten) {
+                ledger.offences.insert((net, rule), Offences { forgotten, ..offences });
+            }
+        }
+        ledger
+    }
+}
+
+fn since_1970(now: Now) -> u64 {
+    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(boot_id: &str, boot: u64, wall: u64) -> Clock {
+        let now =
+            Now { boot: Duration::from_secs(boot), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(wall) };
+        Clock { machine: "m".into(), boot_id: boot_id.into(), now }
+    }
+
+    /// Banned for an hour at boot + 1000 s, wall 50,000 s; unbanned another; paused for two hours.
+    fn state() -> State {
+        let mut state = State::new();
+        let now = clock("a", 1000, 50_000).now;
+        state.ban_by_hand("192.0.2.7/32".parse().unwrap(), Duration::from_secs(3600), "root", "because", now);
+        state.unban_by_hand("192.0.2.8/32".parse().unwrap(), "root", now);
+        state.set_pause(Some(Duration::from_secs(7200)), "root", now);
+        state
+    }
+
+    /// Seconds left of the ban, over a store written at 1000 s, read at `clock`.
+    fn left(clock: &Clock) -> Option<u64> {
+        let saved = serde_json::to_string(&state().save(&self::clock("a", 1000, 50_000))).unwrap();
+        let state = State::restore(serde_json::from_str(&saved).unwrap(), clock);
+        state.enforced(clock.now).next().map(|ban| ban.timeout.as_secs())
+    }
+
+    #[test]
+    fn within_a_boot_the_wall_clock_says_nothing() {
+        for wall in [50_010, 0, 50_000 + 365 * 86_400] {
+            assert_eq!(left(&clock("a", 1010, wall)), Some(3590), "wall {wall}");
+        }
+        assert_eq!(left(&clock("a", 4600, 50_000)), None, "it has ended");
+    }
+
+    #[test]
+    fn after_a_reboot_the_wall_clock_says_how_long_it_took_and_never_less_than_nothing() {
+        assert_eq!(left(&clock("b", 20, 50_600)), Some(3000));
+        assert_eq!(left(&clock("b", 20, 10)), Some(3600), "a clock without a battery");
+        assert_eq!(left(&clock("b", 20, 53_600)), None);
+    }
+
+    #[test]
+    fn grace_and_pause_are_carried_over() {
+        let saved = state().save(&clock("a", 1000, 50_000));
+        let later = clock("b", 5, 50_100);
+        let state = State::restore(saved, &later);
+        let refused = state.grace(&"192.0.2.8/32".parse().unwrap(), later.now).unwrap_err();
+        assert_eq!(refused.reason(), "unbanned_by_hand");
+        assert_eq!(state.paused(later.now).unwrap().until, Some(Duration::from_secs(5 + 7100)));
+    }
+
+    #[test]
+    fn what_is_saved_twice_is_the_same() {
+        let clock = clock("a", 1000, 50_000);
+        let saved = state().save(&clock);
+        let text = serde_json::to_string(&saved).unwrap();
+        assert_eq!(State::restore(serde_json::from_str(&text).unwrap(), &clock).save(&clock), saved);
+    }
+}

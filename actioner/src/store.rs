@@ -1,0 +1,332 @@
+//! The store: `state.json` in the storage directory, replaced whole, and `state.lock`, held while we run.
+//!
+//! What the kernel would forget at a reboot is written here *before* it is done. A write that fails costs durability and is
+//! loud, and never protection: enforcement goes on, and the next batch tries again.
+
+use crate::now::Now;
+use crate::state::State;
+use crate::state::saved::{Clock, FORMAT, Head, Saved, VERSION};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The store, ours alone.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    machine: String,
+    boot_id: String,
+    /// The state's revision on the disk; None: nothing of ours yet.
+    stored: Option<u64>,
+    /// Why a restart could lose something.
+    failing: Option<String>,
+    /// What was wrong with the file we found.
+    set_aside: Option<String>,
+    _lock: File,
+}
+
+/// What the store held.
+#[derive(Debug)]
+pub enum Loaded {
+    /// No file: a first start. Bans in the kernel are adopted.
+    Nothing,
+    /// What an earlier run left, less what has ended since.
+    State {
+        /// It.
+        state: Box<State>,
+        /// Whether it was written since this boot.
+        same_boot: bool,
+    },
+    /// A file that cannot be used, and why. Bans in the kernel are adopted.
+    SetAside(String),
+}
+
+impl Store {
+    /// Opens the store, which is made if it is absent (0750), and locks it.
+    ///
+    /// # Errors
+    /// Another actioner has it; or the directory cannot be made or locked. What is wrong with the file is in [`Loaded`].
+    pub fn open(directory: &Path, now: Now) -> Result<(Store, Loaded), String> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
+            .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+        let lock = lock(directory)?;
+        let mut store = Store {
+            directory: directory.to_owned(),
+            machine: machine(Path::new("/etc/machine-id")),
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            stored: None,
+            failing: None,
+            set_aside: None,
+            _lock: lock,
+        };
+        let loaded = store.load(now);
+        Ok((store, loaded))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join("state.json")
+    }
+
+    fn clock(&self, now: Now) -> Clock {
+        Clock { machine: self.machine.clone(), boot_id: self.boot_id.clone(), now }
+    }
+
+    fn load(&mut self, now: Now) -> Loaded {
+        let path = self.path();
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+        let why = match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Loaded::Nothing,
+            Err(error) => error.to_string(),
+            Ok(_) => match self.read(&bytes, now) {
+                Ok(loaded) => return loaded,
+                Err(why) => why,
+            },
+        };
+        let seconds = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let aside = self.directory.join(format!("state.json.set-aside-{seconds}"));
+        let kept = match fs::rename(&path, &aside) {
+            Ok(()) => format!("it is kept as {}", aside.display()),
+            Err(error) => format!("it could not be moved aside ({error})"),
+        };
+        let why = format!("{} cannot be used: {why}; {kept}", path.display());
+        self.set_aside = Some(why.clone());
+        Loaded::SetAside(why)
+    }
+
+    fn read(&self, bytes: &[u8], now: Now) -> Result<Loaded, String> {
+        let head: Head = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if head.format != FORMAT {
+            return Err(format!("it is {:?}, not {FORMAT:?}", head.format));
+        }
+        if head.version > VERSION {
+            return Err(format!(
+                "a newer version wrote it (format {}, this one knows {VERSION})",
+                head.version
+            ));
+        }
+        if !head.machine.is_empty() && !self.machine.is_empty() && head.machine != self.machine {
+            return Err(
+                "another machine wrote it (its /etc/machine-id differs): its bans are not ours".to_owned()
+            );
+        }
+        let saved: Saved = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let same_boot = saved.is_of_boot(&self.boot_id);
+        let state = Box::new(State::restore(saved, &self.clock(now)));
+        Ok(Loaded::State { state, same_boot })
+    }
+
+    /// Writes the state down, if it changed since the last time. Whether that worked is in [`Store::degraded`].
+    pub fn save(&mut self, state: &State, now: Now) {
+        if self.stored == Some(state.revision()) {
+            return;
+        }
+        match self.write(state, now) {
+            Ok(()) => {
+                self.stored = Some(state.revision());
+                if self.failing.take().is_some() {
+                    tracing::info!(path = %self.path().display(), "the state can be written down again");
+                }
+            }
+            Err(error) => {
+                let why = format!("cannot write {}: {error}", self.path().display());
+                if self.failing.as_ref() != Some(&why) {
+                    tracing::error!(
+                        error = why,
+                        "what is decided from now on would not survive a reboot; bans are enforced all the same"
+                    );
+                }
+                self.failing = Some(why);
+            }
+        }
+    }
+
+    fn write(&self, state: &State, now: Now) -> io::Result<()> {
+        let bytes = serde_json::to_vec(&state.save(&self.clock(now)))?;
+        let new = self.directory.join("state.json.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let written = file.write_all(&bytes).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            // On a full disk it would take the room that the audit log needs.
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
+        fs::rename(&new, self.path())?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Why a restart could lose something; None while all is well.
+    pub fn degraded(&self) -> Option<&str> {
+        self.failing.as_deref().or(self.set_aside.as_deref())
+    }
+
+    /// Somebody has read that a file was set aside.
+    pub fn forgive(&mut self) {
+        self.set_aside = None;
+    }
+}
+
+/// Held until the process ends, however it ends.
+fn lock(directory: &Path) -> Result<File, String> {
+    let path = directory.join("state.lock");
+    let failed = |error: io::Error| format!("cannot open {}: {error}", path.display());
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = match opened {
+        Ok(file) => file,
+        // A disk that became read-only is no reason not to protect: the directory can be locked as well.
+        Err(error) if is_disk(&error) => {
+            File::open(&path).or_else(|_| File::open(directory)).map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let who =
+                if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+            return Err(format!(
+                "another conntrack-actioner{who} uses {}: two would undo each other's bans. Stop it, or give this one a --storage.path and a firewall.set of its own",
+                directory.display()
+            ));
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    // For the sentence above; without it the lock holds all the same.
+    let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    Ok(file)
+}
+
+/// Errors of the disk, not of the one who named the directory.
+pub(crate) fn is_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// Not the id itself, which machine-id(5) asks to keep to oneself.
+fn machine(path: &Path) -> String {
+    let Ok(id) = fs::read_to_string(path) else { return String::new() };
+    let id = id.trim();
+    if id.is_empty() || id == "uninitialized" {
+        return String::new();
+    }
+    let hash = Sha256::new().chain_update("conntrack-guard").chain_update(id).finalize();
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NET: &str = "192.0.2.7/32";
+
+    fn banned() -> State {
+        let mut state = State::new();
+        state.ban_by_hand(NET.parse().unwrap(), Duration::from_secs(3600), "root", "because", Now::read());
+        state
+    }
+
+    fn open(directory: &Path) -> (Store, Loaded) {
+        Store::open(directory, Now::read()).unwrap()
+    }
+
+    /// A directory with one ban in its store.
+    fn with_a_ban() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = open(directory.path());
+        assert!(matches!(loaded, Loaded::Nothing), "{loaded:?}");
+        store.save(&banned(), Now::read());
+        assert_eq!(store.degraded(), None);
+        directory
+    }
+
+    /// Changes the file's text, opens the store and says why the file was set aside.
+    fn set_aside(change: impl Fn(String) -> String) -> String {
+        let directory = with_a_ban();
+        let file = directory.path().join("state.json");
+        fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+        let (mut store, loaded) = open(directory.path());
+        let Loaded::SetAside(why) = loaded else { panic!("{loaded:?}") };
+        assert!(store.degraded().is_some());
+        let kept = fs::read_dir(directory.path()).unwrap().flatten();
+        assert!(kept.filter(|f| f.file_name().to_string_lossy().contains("set-aside")).count() == 1, "{why}");
+        store.save(&banned(), Now::read());
+        drop(store);
+        assert!(matches!(open(directory.path()).1, Loaded::State { .. }), "the next one is good");
+        why
+    }
+
+    #[test]
+    fn a_ban_is_there_after_a_restart() {
+        let directory = with_a_ban();
+        let Loaded::State { state, .. } = open(directory.path()).1 else { panic!("not loaded") };
+        let ban = state.enforced(Now::read()).next().unwrap();
+        assert_eq!(ban.net, NET.parse().unwrap());
+        assert!(ban.timeout > Duration::from_secs(3590) && ban.timeout <= Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_set_aside_and_said() {
+        assert!(set_aside(|text| text[..text.len() / 2].to_owned()).contains("EOF"));
+        assert!(set_aside(|_| String::new()).contains("EOF"));
+        assert!(set_aside(|_| "\0\0\0\0".to_owned()).contains("expected value"));
+        assert!(set_aside(|_| "{\"format\":\"mine\",\"version\":1}".to_owned()).contains("mine"));
+        assert!(set_aside(|text| text.replace("\"version\":1", "\"version\":99")).contains("newer"));
+        let machine = machine(Path::new("/etc/machine-id"));
+        assert!(!machine.is_empty(), "this test needs /etc/machine-id (systemd-machine-id-setup)");
+        assert!(set_aside(|text| text.replace(&machine, "0000000000000000")).contains("another machine"));
+    }
+
+    #[test]
+    fn a_second_actioner_is_refused_in_a_sentence() {
+        let directory = with_a_ban();
+        let (_first, _) = open(directory.path());
+        let error = Store::open(directory.path(), Now::read()).unwrap_err();
+        assert!(error.contains("another conntrack-actioner"), "{error}");
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_written() {
+        let directory = with_a_ban();
+        let (mut store, _) = open(directory.path());
+        let state = banned();
+        store.save(&state, Now::read());
+        fs::remove_file(store.path()).unwrap();
+        store.save(&state, Now::read());
+        assert!(!store.path().exists());
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_is_said_until_one_works() {
+        let directory = with_a_ban();
+        let (mut store, _) = open(directory.path());
+        // A directory of that name: no file can be opened there, not even by root.
+        let blocked = directory.path().join("state.json.new");
+        fs::create_dir(&blocked).unwrap();
+        let mut state = banned();
+        store.save(&state, Now::read());
+        assert!(store.degraded().unwrap().contains("state.json"), "{:?}", store.degraded());
+        assert!(store.path().exists());
+        fs::remove_dir(&blocked).unwrap();
+        state.unban(&NET.parse().unwrap());
+        store.save(&state, Now::read());
+        assert_eq!(store.degraded(), None);
+    }
+}
