@@ -163,7 +163,7 @@ fn a_disk_that_hangs_delays_nobody_for_long() {
         audit.settle();
     }
     assert!(log.lost() > 50, "16 MiB wait at most, and {} lines were lost", log.lost());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     // The disk comes back, so that the end need not wait.
     let mut pipe = fs::File::open(log.path(FILE)).unwrap();
     std::thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
