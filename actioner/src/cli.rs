@@ -68,6 +68,12 @@ pub enum Command {
     Status(Asking),
     /// Decide and write down, and do nothing, for a time or until resume; bans in force stay
     Pause(Pause),
+    /// End a pause, a panic, or an open breaker
+    #[command(after_help = EXPLAINED)]
+    Resume(Resume),
+    /// Stop everything: lift every ban, empty our sets, and stay off until resume, whether an actioner runs, hangs or is dead
+    #[command(after_help = EXPLAINED)]
+    Panic(Panic),
     /// Show what another policy would have decided on what really happened, as the audit log kept it
     Replay(Replay),
     /// Sum up what each rule did in the last days, or in dry run would have done: read it before you enforce
@@ -157,6 +163,34 @@ pub struct Pause {
     /// How long, such as 2h; without it, until resume
     #[arg(long = "for", value_name = "DURATION", value_parser = whole_seconds)]
     pub lasts: Option<Duration>,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// The flags of `resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// Where the file that panic left is
+    #[arg(long = "storage.path", value_name = "DIR", default_value = STORAGE)]
+    pub storage: PathBuf,
+
+    /// Where.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// The flags of `panic`.
+#[derive(Debug, Args)]
+pub struct Panic {
+    /// The policy that names the sets; one that cannot be read is not in the way
+    #[arg(long = "policy.file", value_name = "FILE", default_value = POLICY)]
+    pub policy_file: PathBuf,
+
+    /// Where the file is put that keeps an actioner off, also over a restart: the actioner's own
+    #[arg(long = "storage.path", value_name = "DIR", default_value = STORAGE)]
+    pub storage: PathBuf,
 
     /// Where.
     #[command(flatten)]

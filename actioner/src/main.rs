@@ -3,7 +3,7 @@
 use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
-use conntrack_actioner::command::{ban, bans, explain, past, pause, say, status};
+use conntrack_actioner::command::{ban, bans, explain, panic, past, pause, say, status};
 use conntrack_actioner::{run, teardown};
 use std::process::ExitCode;
 
@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Status(flags)) => say(status::status(&client(&flags.socket), flags.json)).into(),
         Some(Command::Pause(flags)) => say(pause::pause(&client(&flags.socket), flags.lasts)).into(),
+        Some(Command::Resume(flags)) => say(panic::resume(&flags)).into(),
+        Some(Command::Panic(flags)) => panic::panic(&flags).say().into(),
         Some(Command::Replay(flags)) => say(past::replayed(&flags)).into(),
         Some(Command::Report(flags)) => say(past::report(&flags)).into(),
         Some(Command::Manual(manual)) => match manual.run(Cli::shown()) {

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 
 /// `root (sudo: alice)`; the user's number where the account has no name.
-pub(super) fn name() -> String {
+pub fn name() -> String {
     let id = rustix::process::geteuid().as_raw();
     let account = account(&fs::read_to_string("/etc/passwd").unwrap_or_default(), id);
     let person = env::var("SUDO_USER").or_else(|_| env::var("DOAS_USER")).ok();

@@ -1,6 +1,6 @@
 //! The other end of the admin socket: one request, one answer, and a sentence for each way in which it can fail.
 
-mod actor;
+pub mod actor;
 mod trouble;
 
 pub use trouble::Trouble;

@@ -5,6 +5,7 @@ pub mod bans;
 pub mod columns;
 pub mod explain;
 pub mod history;
+pub mod panic;
 pub mod past;
 pub mod pause;
 pub mod status;

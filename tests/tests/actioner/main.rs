@@ -11,5 +11,6 @@ mod lab;
 mod lifecycle;
 mod many;
 mod mended;
+mod orders;
 mod past;
 mod start;
