@@ -219,5 +219,23 @@ fn measured(rule: &Rule, evidence: Option<Evidence>) -> Result<(), String> {
     Ok(())
 }
 
-/// What people ordered.
-pub(super) fn fold_in(_state: &mut State, _line: &Recorded, _now: Now) {}
+/// What people ordered. What the policy of that time did by itself is not folded in: it was that policy's.
+pub(super) fn fold_in(state: &mut State, line: &Recorded, now: Now) {
+    if line.actor == "policy" || line.detail.contains_key("error") {
+        return;
+    }
+    let until = line.detail.get("until").and_then(|until| until.as_str()?.parse::<jiff::Timestamp>().ok());
+    let lasts =
+        until.map(|until| std::time::SystemTime::from(until).duration_since(now.wall).unwrap_or_default());
+    match (line.event.as_deref(), line.net) {
+        (Some("ban"), Some(net)) => {
+            let reason = line.reason.as_deref().unwrap_or_default();
+            state.ban_by_hand(net, lasts.unwrap_or_default(), &line.actor, reason, now);
+        }
+        (Some("unban"), Some(net)) => drop(state.unban_by_hand(net, &line.actor, now)),
+        (Some("pause"), _) => state.set_pause(lasts, &line.actor, now),
+        (Some("resume"), _) => drop(state.resume(now)),
+        (Some("panic"), _) => drop(state.panic(&line.actor)),
+        _ => {}
+    }
+}

@@ -211,3 +211,34 @@ fn the_difference_is_shown_and_summed_up() {
     }
     assert_eq!(json(&replayed)["summary"]["banned_only_now"], json!(["198.51.100.7"]));
 }
+
+fn event(minute: u32, more: &serde_json::Value) -> Recorded {
+    let mut line =
+        json!({"schema": 1, "time": format!("2026-11-22T21:{minute:02}:00.000Z"), "actor": "root"});
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(line).unwrap()
+}
+
+#[test]
+fn what_people_ordered_they_would_have_ordered() {
+    let unban = |actor| event(1, &json!({"event": "unban", "net": "198.51.100.7/32", "actor": actor}));
+    let pause = event(1, &json!({"event": "pause", "detail": {"until": "2026-11-22T21:05:00.000Z"}}));
+    let ban = event(
+        1,
+        &json!({"event": "ban", "net": "198.51.100.7/32", "detail": {"until": "2026-11-22T22:00:00.000Z"}}),
+    );
+    let after = |event: Recorded| -> Vec<String> {
+        let lines = [
+            line(0, &json!({"verdict": "refused", "labels": {}})),
+            event,
+            line(2, &json!({})),
+            line(6, &json!({})),
+        ];
+        many(&policy(RULE), lines)[1..].iter().map(word).collect()
+    };
+    assert_eq!(after(unban("root")), ["unbanned_by_hand", "unbanned_by_hand"]);
+    assert_eq!(after(unban("policy")), ["ban", "already_banned"], "that was the old policy's");
+    assert_eq!(after(pause), ["paused", "ban"]);
+    assert_eq!(after(ban), ["already_banned", "already_banned"]);
+    assert_eq!(after(event(1, &json!({"event": "panic"}))), ["panicked", "panicked"]);
+}

@@ -87,7 +87,7 @@ impl Review {
         self.first = self.first.or(line.at());
         if !line.is_decision() {
             let what = line.event.clone().unwrap_or_default();
-            if what == "unban" {
+            if what == "unban" && line.actor != "policy" {
                 self.unbanned.extend(line.net.map(|net| net.to_string()));
             }
             *self.events.entry(what).or_default() += 1;
