@@ -63,7 +63,8 @@ impl Effects {
             Some(Banned::Failed(why)) => Some(why),
             None => Some("it was not tried".to_owned()),
         };
-        let mut event = Event::new(What::Ban, by).about(net).because(reason);
+        let until = rfc3339(now.wall_at(now.boot + lasts));
+        let mut event = Event::new(What::Ban, by).about(net).because(reason).with("until", until.as_str());
         if let Some(why) = failed {
             self.audit.record_event(&event.with("error", why.as_str()));
             return Err(Denied::Failed(format!(
@@ -79,7 +80,6 @@ impl Effects {
         };
         event = event.with("entries_deleted", deleted);
         self.audit.record_event(&event);
-        let until = rfc3339(now.wall_at(now.boot + lasts));
         tracing::warn!(%net, by, reason, until, deleted, "banned by hand");
         let trouble = (!trouble.is_empty()).then_some(trouble);
         Ok(

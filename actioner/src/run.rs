@@ -23,7 +23,7 @@ use conntrack::Table;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -56,7 +56,7 @@ pub fn run(flags: &Run) -> Result<(), String> {
 async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(), String> {
     // Caught from here on: what comes while sets and rule are put up waits until they are.
     let signals = Signals::catch()?;
-    make_directory_of(&flags.admin_socket)?;
+    let _made = make_directory_of(&flags.admin_socket)?;
     listen.push(Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
     let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
     let security = Rc::new(security(flags, metrics.clone())?);
@@ -275,13 +275,27 @@ pub fn configured_firewall(policy: &Policy) -> Result<Box<dyn Firewall>, firewal
     }
 }
 
-fn make_directory_of(socket: &Path) -> Result<(), String> {
+/// A directory that was not there before us; it goes when we go, also where the start fails.
+struct Made(Option<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.0 {
+            // Not empty: somebody else's things are in it by now.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn make_directory_of(socket: &Path) -> Result<Made, String> {
     let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) else {
-        return Ok(());
+        return Ok(Made(None));
     };
+    let made = Made((!directory.exists()).then(|| directory.to_owned()));
     fs::DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(|error| {
         format!("cannot make {}: {error} (choose another place with --admin.socket)", directory.display())
-    })
+    })?;
+    Ok(made)
 }
 
 /// A panic anywhere ends the process: HTTP must never outlive the effects thread.

@@ -31,11 +31,13 @@ pub fn ban(client: &Client, whom: IpNet, lasts: Duration, reason: &str) -> Resul
     let answer = client.post("/api/v1/bans", &body)?;
     let deleted = answer["entries_deleted"].as_u64();
     let deleted = deleted.map(|entries| format!("; {entries} of its entries deleted")).unwrap_or_default();
-    Ok(Said::done(format!(
+    let mut said = Said::done(format!(
         "{} is banned until {}, read back from the kernel{deleted}",
         text(&answer["net"]),
         text(&answer["until"])
-    )))
+    ));
+    said.warning = answer["trouble"].as_str().map(plain);
+    Ok(said)
 }
 
 /// Ends its ban, or every one.

@@ -47,6 +47,10 @@ fn what_is_wrong_with_the_start_is_a_sentence() -> Result<()> {
         }
     }
     assert_eq!(crate::lab::sets(&lab)?, [""; 0], "a start that fails leaves nothing behind");
+    let socket = storage.path("made/actioner.sock").display().to_string();
+    let words = ["run", "--admin.socket", &socket];
+    let output = storage.run(&lab, &["timeout", "20"], &words, &["--policy.file", "--storage.path"])?;
+    assert!(output.status.code() == Some(1) && !storage.path("made").exists(), "{output:?}");
     Ok(())
 }
 
