@@ -21,6 +21,9 @@ pub(crate) fn what_would_change_it(reason: &str) -> Option<&'static str> {
         }
         "unbanned_by_hand" => "time: a person's word holds for 24 h; `ban` by hand overrides it",
         "breaker_open" => "`conntrack-actioner resume`, or an hour",
+        "spoofed_flood" => {
+            "the end of the flood, or a rule that requires socketless entries, which nobody can forge: `delete: socketless` goes on meanwhile"
+        }
         "paused" | "panicked" => "`conntrack-actioner resume`",
         "loopback" | "link_local" | "multicast" | "unspecified" | "broadcast" | "own_address" | "gateway"
         | "resolver" | "ssh_session" | "webhook_peer" | "outbound" => {
@@ -28,4 +31,17 @@ pub(crate) fn what_would_change_it(reason: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Refusal;
+
+    #[test]
+    fn every_refusal_says_what_would_change_it() {
+        for reason in Refusal::REASONS {
+            assert!(what_would_change_it(reason).is_some(), "{reason}");
+        }
+    }
 }

@@ -100,7 +100,7 @@ impl Removal {
 /// round (DOMAIN.md, 3).
 ///
 /// The keys are those that `survey` kept, if it did: then the slots are free without another dump. Whether anything was made
-/// between its dump and the ban is looked for by a dump only if it may have been: [`Removal::nothing_new_since`].
+/// between its dump and the ban is looked for by a dump only if it may have been: `Removal::nothing_new_since`.
 ///
 /// # Errors
 /// The table could not be read or changed.
