@@ -8,7 +8,7 @@ use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context, Event, What, rfc3339};
 use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
-use crate::enforce::{self, Outcome};
+use crate::enforce::{self, Moments, Outcome};
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
@@ -63,6 +63,8 @@ pub struct Effects {
     pub in_kernel: HashSet<IpNet>,
     /// Bans that the kernel did not take, and that were spoken of.
     pub failing: HashSet<IpNet>,
+    /// Bans that a pause caught between decision and kernel: they wait for its end.
+    pub withheld: HashSet<IpNet>,
     /// Stops effects, also those under way.
     pub switch: Arc<Switch>,
     /// A pause was in force at the last look.
@@ -100,7 +102,8 @@ impl Effects {
     pub fn run(mut self, orders: &Receiver<Order>) {
         let mut looked = Instant::now();
         loop {
-            let wait = self.policy.watch.as_ref().map_or(LOOK, |watch| watch.interval.min(LOOK));
+            let until_look = LOOK.saturating_sub(looked.elapsed());
+            let wait = self.policy.watch.as_ref().map_or(until_look, |watch| watch.interval.min(until_look));
             let first = match orders.recv_timeout(wait) {
                 Ok(order) => Some(order),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -187,8 +190,17 @@ impl Effects {
         }
         self.store.save(&self.state, now);
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
-        let outcome =
-            enforce::enforce(&plans, self.wall.as_mut(), survey.as_ref(), &policy.limits, &self.switch, now);
+        // The disk may have taken its time: a ban ends when it was decided to end.
+        let moments = Moments { decided: now, carried_out: Now::read() };
+        let outcome = enforce::enforce(
+            &plans,
+            self.wall.as_mut(),
+            survey.as_ref(),
+            &policy.limits,
+            &self.switch,
+            moments,
+        );
+        self.withhold(&plans, &outcome);
         if let Some(survey) = &survey {
             self.weigh(&plans, survey, now);
         }
@@ -207,9 +219,9 @@ impl Effects {
         };
         self.write_down(&cases, &outcome, context);
         if outcome.ban_took.is_some() {
-            self.reconcile(now);
+            self.reconcile();
         }
-        self.keep(now);
+        self.keep(Now::read());
         Ok((cases, outcome))
     }
 

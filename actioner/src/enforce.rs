@@ -89,6 +89,15 @@ impl Outcome {
 /// A standing ban is written again for so much less than it has left: rounding to whole seconds must not lengthen it.
 const ROUNDING: Duration = Duration::from_secs(2);
 
+/// When a batch was decided, and when it is carried out: after the store was written, which can take seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Moments {
+    /// Bans last from here.
+    pub decided: Now,
+    /// The present.
+    pub carried_out: Now,
+}
+
 /// Carries out what the plans say, those of dry run excepted. `wall` is None while nothing may be enforced.
 ///
 /// A ban that stands already is asked for again, for the kernel may have lost it; deleting without a ban in force would
@@ -103,12 +112,12 @@ pub fn enforce(
     survey: Option<&Survey>,
     limits: &Limits,
     switch: &Switch,
-    now: Now,
+    moments: Moments,
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let enforced = plans.iter().filter(|plan| plan.enforce);
     let verdicts: Vec<_> = enforced.flat_map(|plan| &plan.verdicts).collect();
-    let bans: Vec<Ban> = verdicts.iter().filter_map(|verdict| wanted(&verdict.decision, now)).collect();
+    let bans: Vec<Ban> = verdicts.iter().filter_map(|verdict| wanted(&verdict.decision, moments)).collect();
     if !bans.is_empty() {
         let started = Instant::now();
         let none = |why: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(why.to_owned()))).collect();
@@ -176,9 +185,13 @@ fn bury(whose: Whose, survey: &Survey, limits: &Limits) -> Result<Burial, String
     Ok(Burial { slots, clipped })
 }
 
-fn wanted(decision: &Decision, now: Now) -> Option<Ban> {
+fn wanted(decision: &Decision, Moments { decided, carried_out: now }: Moments) -> Option<Ban> {
     match decision {
-        Decision::Ban(ban) => Some(Ban { net: ban.net, timeout: ban.lasts }),
+        Decision::Ban(ban) => {
+            let late = now.boot.saturating_sub(decided.boot);
+            let timeout = ban.lasts.checked_sub(late).filter(|left| !left.is_zero())?;
+            Some(Ban { net: ban.net, timeout })
+        }
         Decision::AlreadyBanned { net, until: Some(until), .. } => {
             let timeout = until.checked_sub(now.boot + ROUNDING).filter(|left| !left.is_zero())?;
             Some(Ban { net: *net, timeout })

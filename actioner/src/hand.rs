@@ -38,7 +38,6 @@ impl Effects {
     }
 
     fn ban_by_hand(&mut self, net: IpNet, lasts: Duration, reason: &str, by: &str) -> Answer {
-        let now = Now::read();
         let refused = |why: String| Err(Denied::Refused(why));
         if let Some(who) = self.state.panicked() {
             return refused(format!("{who} panicked: `conntrack-actioner resume` first"));
@@ -51,6 +50,8 @@ impl Effects {
             return refused(format!("a ban lasts 1s at least and {longest} at most (ipset's limit)"));
         }
         let (host, survey) = self.look_at_table()?;
+        // After the dump, which can take seconds: the ban lasts from now.
+        let now = Now::read();
         may_be_banned(net, &host, &self.policy)
             .and_then(|()| self.state.has_room(&self.policy.limits, now))
             .map_err(|refusal| Denied::Refused(refusal.to_string()))?;
@@ -158,6 +159,10 @@ impl Effects {
 
     fn resume(&mut self, by: &str) -> Answer {
         let now = Now::read();
+        if let (None, Some(panicked)) = (self.state.panicked(), panic_file::read(&self.storage)) {
+            // What a panic that we have not heeded yet was to lift does not come back with its end.
+            self.heed(&panicked.by);
+        }
         panic_file::remove(&self.storage).map_err(|error| {
             Denied::Failed(format!(
                 "cannot remove {}: {error}; nothing is resumed",
@@ -208,6 +213,11 @@ impl Effects {
         );
         self.audit.record_event(&Event::new(What::Panic, by).with("bans", known));
         self.metrics.unbanned("panic", known as u64);
+        self.empty_our_sets()
+    }
+
+    /// Says how many bans the kernel had.
+    pub(crate) fn empty_our_sets(&mut self) -> Result<usize, String> {
         let mut firewall =
             crate::run::configured_firewall(&self.policy).map_err(|error| error.to_string())?;
         let mut empty = || {

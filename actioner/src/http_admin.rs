@@ -17,6 +17,8 @@ use web::{Method, Peer, Request, Response, StatusCode};
 const BODY: usize = 64 << 10;
 /// An order waits for the batch that is under way, and `explain` and `ban` for a dump of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Beyond it somebody has mistyped, and far beyond it no clock can count.
+const LONGEST_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Answers a request below `/api/v1/`.
 pub(crate) async fn route(routes: &Routes, request: &mut Request) -> Response {
@@ -40,9 +42,7 @@ pub(crate) async fn route(routes: &Routes, request: &mut Request) -> Response {
             let lasts = Duration::from_secs(body.for_seconds);
             Ok(ByHand::Ban { net: network(Some(body.source))?, lasts, reason: body.reason })
         }),
-        (Method::POST, "/api/v1/pause") => body::<PauseBody>(request)
-            .await
-            .map(|body| ByHand::Pause(body.for_seconds.map(Duration::from_secs))),
+        (Method::POST, "/api/v1/pause") => body::<PauseBody>(request).await.and_then(pause),
         (Method::POST, "/api/v1/resume") => Ok(ByHand::Resume),
         (Method::POST, "/api/v1/panic") => Ok(ByHand::Panic),
         _ => return error(StatusCode::NOT_FOUND, "no such order; see admin API in docs/"),
@@ -98,6 +98,14 @@ fn actor(request: &Request) -> String {
         (Peer::Unix { uid, .. }, _) => format!("uid {uid}"),
         (Peer::Tcp(_), _) => "nobody".to_owned(),
     }
+}
+
+fn pause(body: PauseBody) -> Result<ByHand, String> {
+    let lasts = body.for_seconds.map(Duration::from_secs);
+    if lasts.is_some_and(|lasts| lasts > LONGEST_PAUSE) {
+        return Err("a pause lasts a year at most; without a time it lasts until resume".to_owned());
+    }
+    Ok(ByHand::Pause(lasts))
 }
 
 async fn body<T: DeserializeOwned>(request: &mut Request) -> Result<T, String> {

@@ -3,11 +3,12 @@
 
 use crate::audit::{Event, What, rfc3339};
 use crate::effects::{Effects, FLOOD_SHOWN};
-use crate::enforce::Banned;
+use crate::enforce::{Banned, Outcome};
 use crate::firewall::Ban;
 use crate::guard::may_be_banned;
 use crate::now::Now;
 use crate::panic_file;
+use crate::plan::{Decision, Plan};
 use crate::policy::Policy;
 use crate::reconcile::{Differences, differences};
 use crate::refusal::Refusal;
@@ -68,7 +69,7 @@ impl Effects {
         );
         self.wall = Some(wall);
         self.lift_spared(policy);
-        self.reconcile(now);
+        self.reconcile();
         Ok(())
     }
 
@@ -81,14 +82,22 @@ impl Effects {
             .rows(true, now)
             .filter_map(|(net, _)| Some((net, may_be_banned(net, &host, policy).err()?)))
             .collect();
+        let mut lifted = Vec::new();
         for (net, why) in spared {
             if self.state.unban(&net) {
+                lifted.push(net);
                 tracing::warn!(%net, %why, "its ban is lifted");
                 self.metrics.unbanned("spared", 1);
                 self.audit
                     .record_event(&Event::new(What::Unban, "policy").about(net).because(&why.to_string()));
             }
         }
+        let Some(wall) = self.wall.as_mut().filter(|_| !lifted.is_empty()) else { return };
+        self.store.save(&self.state, now);
+        if let Err(error) = wall.unban(&lifted) {
+            tracing::error!(%error, "bans that were lifted are still in the kernel: tried again every 5 s");
+        }
+        self.in_kernel.retain(|net| !lifted.contains(net));
     }
 
     /// Every few seconds: what somebody else changed is put back.
@@ -105,7 +114,11 @@ impl Effects {
         self.was_paused = self.state.paused(now).is_some();
         if self.state.panicked().is_none() {
             self.stand();
-            self.reconcile(now);
+            self.reconcile();
+        } else if self.wall.is_some()
+            && let Err(error) = self.empty_our_sets()
+        {
+            tracing::error!(error, "the panic is still not complete");
         }
         self.surroundings.look_round(now);
         if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
@@ -116,7 +129,7 @@ impl Effects {
     }
 
     /// Somebody panicked while we did not run, or did not answer.
-    fn heed(&mut self, by: &str) {
+    pub(crate) fn heed(&mut self, by: &str) {
         if let Err(error) = self.panic(by) {
             tracing::error!(error, "the panic is not complete");
         }
@@ -124,7 +137,15 @@ impl Effects {
 
     /// Sets and rule are there.
     fn stand(&mut self) {
-        let Some(wall) = &mut self.wall else { return };
+        if self.wall.is_none() && self.policy.enforces_anything() {
+            // After a panic was ended and they could not be put up.
+            let policy = std::sync::Arc::clone(&self.policy);
+            if let Err(error) = self.put_up(&policy) {
+                tracing::error!(error, "the policy enforces, and nothing is enforced: tried again every 5 s");
+            }
+            return;
+        }
+        let Some(wall) = &mut self.wall else { return self.look_on() };
         match wall.keep_standing() {
             Ok(drifts) => {
                 for what in drifts {
@@ -138,9 +159,37 @@ impl Effects {
         }
     }
 
+    /// Dry run keeps nothing up; bans of an earlier run that are in force all the same are known and shown.
+    fn look_on(&mut self) {
+        let found = crate::run::configured_firewall(&self.policy).and_then(|mut firewall| firewall.list());
+        // A kernel without ipset has no bans.
+        let Ok(found) = found else { return };
+        let now = Now::read();
+        if std::mem::take(&mut self.nothing_known) {
+            for element in &found {
+                self.state.adopt(element.net, element.remaining, now);
+            }
+        }
+        let known: HashSet<IpNet> = self.state.rows(true, now).map(|(net, _)| net).collect();
+        self.in_kernel = found.iter().map(|element| element.net).filter(|net| known.contains(net)).collect();
+    }
+
+    /// A pause came between decision and kernel: bans that it caught wait for its end.
+    pub(crate) fn withhold(&mut self, plans: &[&Plan], outcome: &Outcome) {
+        if self.switch.may_act() {
+            return;
+        }
+        let bans = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
+        let bans = bans.filter(|verdict| matches!(verdict.decision, Decision::Ban(_)));
+        let nets = bans.filter_map(|verdict| verdict.decision.net());
+        self.withheld.extend(nets.filter(|net| outcome.failure(net).is_some()));
+    }
+
     /// The sets hold what the state says.
-    pub(crate) fn reconcile(&mut self, now: Now) {
+    pub(crate) fn reconcile(&mut self) {
         let Some(wall) = &mut self.wall else { return };
+        // Its own look at the clock: deleting, or a tool's lock, may have taken seconds since the batch began.
+        let now = Now::read();
         let elements = match wall.list() {
             Ok(elements) => elements,
             Err(error) => {
@@ -160,20 +209,26 @@ impl Effects {
 
     fn repair(&mut self, found: Differences, before: &HashSet<IpNet>) {
         let Some(wall) = &mut self.wall else { return };
-        let paused = !self.switch.may_act();
+        if self.switch.may_act() {
+            self.withheld.clear();
+        }
         // What was never in the kernel is no drift: a ban that it did not take, or the first look after a start.
         let (lost, never): (Vec<Ban>, Vec<Ban>) =
             found.missing.iter().partition(|ban| before.contains(&ban.net));
         let longer: Vec<IpNet> = found.longer.iter().map(|ban| ban.net).collect();
         let out: Vec<IpNet> = found.foreign.iter().chain(&longer).copied().collect();
+        // Ended by the boot clock, which goes on while a machine is suspended; the kernel's timers do not.
+        let (ended, foreign): (Vec<IpNet>, Vec<IpNet>) =
+            found.foreign.iter().partition(|net| before.contains(net));
+        if !ended.is_empty() {
+            tracing::info!(count = ended.len(), "bans that have ended are taken out of the kernel");
+        }
         if let Err(error) = wall.unban(&out) {
             tracing::error!(%error, "what should not be in our sets cannot be taken out");
         }
         let mut write: Vec<Ban> =
             [&lost, &found.shorter, &found.longer].into_iter().flatten().copied().collect();
-        if !paused {
-            write.extend(&never);
-        }
+        write.extend(never.iter().filter(|ban| !self.withheld.contains(&ban.net)));
         let mut failed = Vec::new();
         for (net, banned) in wall.ban(&write) {
             match banned {
@@ -190,7 +245,7 @@ impl Effects {
             ("ban_lengthened", longer, "bans would have ended too late in the kernel: mended"),
             (
                 "ban_foreign",
-                found.foreign,
+                foreign,
                 "our sets held what nobody decided: taken out (`conntrack-actioner ban` bans by hand)",
             ),
         ];
@@ -229,9 +284,12 @@ impl Effects {
 
     fn show(&mut self, now: Now) {
         let enforces = self.policy.enforces_anything();
-        let active = if self.wall.is_some() { self.state.active(now) } else { 0 };
+        // What is in a set that no rule asks is not in force.
+        let drops = |net: &&IpNet| self.wall.as_ref().is_none_or(|wall| wall.drops(net));
+        let in_force: HashSet<IpNet> = self.in_kernel.iter().filter(drops).copied().collect();
+        let active = if self.wall.is_some() { self.state.active(now) } else { in_force.len() };
         let budget = self.state.budget(&self.policy.limits, enforces, now);
-        self.metrics.set_bans(active, self.in_kernel.len());
+        self.metrics.set_bans(active, in_force.len());
         self.metrics.set_budget(budget);
         let stopped = self.state.may_act(now).is_err();
         self.metrics.set_health(
@@ -239,11 +297,11 @@ impl Effects {
             self.state.breaker().open(now).is_some(),
             self.store.degraded().is_some(),
         );
-        let status = self.status(active, budget, now);
-        self.published.publish(Snapshot { status, bans: snapshot::bans(&self.state, &self.in_kernel, now) });
+        let status = self.status([active, in_force.len()], budget, now);
+        self.published.publish(Snapshot { status, bans: snapshot::bans(&self.state, &in_force, now) });
     }
 
-    fn status(&self, active: usize, [minute, hour]: [f64; 2], now: Now) -> Status {
+    fn status(&self, [active, in_force]: [usize; 2], [minute, hour]: [f64; 2], now: Now) -> Status {
         let at = |boot| rfc3339(now.wall_at(boot));
         let limits = &self.policy.limits;
         let breaker = self.state.breaker().open(now).map(|open| Stopped {
@@ -274,7 +332,7 @@ impl Effects {
             breaker,
             table: self.gauge.as_ref().and_then(|gauge| gauge.read().ok()),
             active_bans: active,
-            enforced_bans: self.in_kernel.len(),
+            enforced_bans: in_force,
             budget: Windows { minute, hour },
             budget_limits: Windows { minute: limits.bans_per_minute, hour: limits.bans_per_hour },
             store: StoreStatus {

@@ -1,8 +1,8 @@
 //! The file that says somebody panicked: made with the actioner dead or alive, it keeps it off until `resume`.
 
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What the file says.
@@ -19,13 +19,13 @@ pub fn path(storage: &Path) -> PathBuf {
     storage.join("panic")
 }
 
-/// Who panicked, if somebody did. A file that cannot be read counts: off is the safe side of it.
+/// Who panicked, if somebody did. A file that is there counts, whatever is in it. A disk that does not say whether it is there,
+/// or too many open files, are no panic: nobody may lift all bans with them.
 pub fn read(storage: &Path) -> Option<Panicked> {
-    match fs::read(path(storage)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(_) => Some(unknown()),
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| unknown())),
-    }
+    let path = path(storage);
+    path.symlink_metadata().ok()?;
+    let read = fs::read(path).ok();
+    Some(read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_else(unknown))
 }
 
 fn unknown() -> Panicked {
@@ -38,7 +38,11 @@ fn unknown() -> Panicked {
 /// What the file system says.
 pub fn write(storage: &Path, panicked: &Panicked) -> io::Result<()> {
     fs::create_dir_all(storage)?;
-    fs::write(path(storage), serde_json::to_vec(panicked)?)
+    let mut file = File::create(path(storage))?;
+    file.write_all(&serde_json::to_vec(panicked)?)?;
+    // It must outlive a power cut, too.
+    file.sync_all()?;
+    File::open(storage)?.sync_all()
 }
 
 /// Removes it; absent is fine.
@@ -65,8 +69,15 @@ mod tests {
         assert_eq!(read(storage.path()), Some(panicked));
         fs::write(path(storage.path()), "").unwrap();
         assert_eq!(read(storage.path()).unwrap().by, "somebody");
+        fs::remove_file(path(storage.path())).unwrap();
+        fs::create_dir(path(storage.path())).unwrap();
+        assert_eq!(read(storage.path()).unwrap().by, "somebody", "what cannot be read is there");
+        fs::remove_dir(path(storage.path())).unwrap();
         remove(storage.path()).unwrap();
         remove(storage.path()).unwrap();
+        assert_eq!(read(&storage.path().join("no/such/disk")), None);
+        fs::write(storage.path().join("file"), "").unwrap();
+        assert_eq!(read(&storage.path().join("file")), None, "ENOTDIR: nobody can tell, and nobody panicked");
         assert_eq!(read(storage.path()), None);
     }
 }

@@ -201,6 +201,7 @@ fn effects(
         nothing_known,
         in_kernel: HashSet::new(),
         failing: HashSet::new(),
+        withheld: HashSet::new(),
         switch: Arc::default(),
         was_paused: false,
         published: Published::default(),

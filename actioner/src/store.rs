@@ -23,6 +23,8 @@ pub struct Store {
     boot_id: String,
     /// The state's revision on the disk; None: nothing of ours yet.
     stored: Option<u64>,
+    /// How far the wall clock was ahead of the boot clock then, in milliseconds: after a reboot it tells what has passed.
+    ahead: i128,
     /// Why a restart could lose something.
     failing: Option<String>,
     /// What was wrong with the file we found.
@@ -66,6 +68,7 @@ impl Store {
                 .trim()
                 .to_owned(),
             stored: None,
+            ahead: 0,
             failing: None,
             set_aside: None,
             _lock: lock,
@@ -123,19 +126,21 @@ impl Store {
             );
         }
         let saved: Saved = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let same_boot = saved.is_of_boot(&self.boot_id);
+        let same_boot = saved.is_of(&self.clock(now));
         let state = Box::new(State::restore(saved, &self.clock(now)));
         Ok(Loaded::State { state, same_boot })
     }
 
-    /// Writes the state down, if it changed since the last time. Whether that worked is in [`Store::degraded`].
+    /// Writes the state down, if it changed since the last time, or if the wall clock was set. Whether that worked is in [`Store::degraded`].
     pub fn save(&mut self, state: &State, now: Now) {
-        if self.stored == Some(state.revision()) {
+        let ahead = ahead(now);
+        if self.stored == Some(state.revision()) && self.ahead.abs_diff(ahead) < SET {
             return;
         }
         match self.write(state, now) {
             Ok(()) => {
                 self.stored = Some(state.revision());
+                self.ahead = ahead;
                 if self.failing.take().is_some() {
                     tracing::info!(path = %self.path().display(), "the state can be written down again");
                 }
@@ -176,6 +181,14 @@ impl Store {
     pub fn forgive(&mut self) {
         self.set_aside = None;
     }
+}
+
+/// A wall clock that differs by so many milliseconds was set, not slewed.
+const SET: u128 = 60_000;
+
+fn ahead(now: Now) -> i128 {
+    let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    wall.as_millis().cast_signed() - now.boot.as_millis().cast_signed()
 }
 
 /// Held until the process ends, however it ends.
@@ -311,6 +324,21 @@ mod tests {
         fs::remove_file(store.path()).unwrap();
         store.save(&state, Now::read());
         assert!(!store.path().exists());
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_written_down_for_the_next_boot_counts_with_it() {
+        let directory = with_a_ban();
+        let (mut store, _) = open(directory.path());
+        let (state, now) = (banned(), Now::read());
+        store.save(&state, now);
+        fs::remove_file(store.path()).unwrap();
+        let later = Duration::from_secs(30);
+        store.save(&state, Now { boot: now.boot + later, wall: now.wall + later });
+        assert!(!store.path().exists(), "it only went on");
+        let year = Duration::from_secs(365 * 86_400);
+        store.save(&state, Now { boot: now.boot + later, wall: now.wall + year });
+        assert!(store.path().exists());
     }
 
     #[test]

@@ -42,7 +42,9 @@ impl Wall {
     /// # Errors
     /// IPv4 cannot be put in place.
     pub fn ensure(&mut self) -> Result<Ensured, FirewallError> {
-        let ensured = self.firewall.ensure()?;
+        let ensured = self.firewall.ensure().inspect_err(|error| {
+            self.broken = [(); 2].map(|()| Some(error.to_string()));
+        })?;
         let six = ensured.ipv6.as_ref().map_err(ToString::to_string);
         let broken = [
             self.nothing_drops(&ensured.ipv4, '4'),
@@ -122,6 +124,11 @@ impl Wall {
             (ban.net, banned)
         };
         bans.iter().zip(results).map(banned).collect()
+    }
+
+    /// Whether packets of what is in the set of its family are dropped, as far as the last look could tell.
+    pub fn drops(&self, net: &IpNet) -> bool {
+        self.broken[usize::from(net.addr().is_ipv6())].is_none()
     }
 
     /// Takes these out of the sets, and says how many were in.

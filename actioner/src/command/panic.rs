@@ -9,9 +9,11 @@ use crate::audit::rfc3339;
 use crate::cli::{Panic, Resume};
 use crate::exit::Exit;
 use crate::firewall::{Firewall, FirewallError};
+use crate::now::Now;
 use crate::panic_file::{self, Panicked};
 use crate::policy::Policy;
 use crate::run::configured_firewall;
+use crate::store::{Loaded, Store};
 use crate::teardown::may_change_the_firewall;
 use ipnet::IpNet;
 use serde_json::json;
@@ -136,17 +138,30 @@ fn policy(file: &Path) -> Result<(Policy, String), String> {
 pub fn resume(flags: &Resume) -> Result<Said, Trouble> {
     let file = panic_file::path(&flags.storage);
     let was_there = file.symlink_metadata().is_ok();
-    panic_file::remove(&flags.storage).map_err(|error| {
-        Trouble::Failed(format!("cannot remove {}: {error}; so nothing is resumed", file.display()))
-    })?;
     let removed = if was_there { format!("{} is removed\n", file.display()) } else { String::new() };
+    // A running one removes the file itself, once it has heeded it.
     match Client::new(&flags.socket.admin_socket).post("/api/v1/resume", &json!({})) {
         Ok(answer) => Ok(Said::done(removed + &text(&answer["done"]))),
         Err(Trouble::Unreachable { error, .. })
             if was_there && error.kind() != std::io::ErrorKind::PermissionDenied =>
         {
+            let resumed = forget_bans(&flags.storage).and_then(|()| {
+                panic_file::remove(&flags.storage)
+                    .map_err(|error| format!("cannot remove {}: {error}", file.display()))
+            });
+            resumed.map_err(|error| Trouble::Failed(format!("{error}; so nothing is resumed")))?;
             Ok(Said::done(removed + "no actioner runs; the next one acts again"))
         }
         Err(trouble) => Err(trouble),
     }
+}
+
+/// What the panic lifted must not come back with the next start.
+fn forget_bans(storage: &Path) -> Result<(), String> {
+    let now = Now::read();
+    let (mut store, loaded) = Store::open(storage, now)?;
+    let Loaded::State { mut state, .. } = loaded else { return Ok(()) };
+    state.panic("resume");
+    store.save(&state, now);
+    store.degraded().map_or(Ok(()), |why| Err(why.to_owned()))
 }

@@ -282,7 +282,9 @@ impl State {
 
     /// A ban without end is somebody else's doing, and so is its end: `in_kernel` says what still stands.
     pub fn forget_permanent(&mut self, in_kernel: impl Fn(&IpNet) -> bool) {
+        let before = self.enforced.bans.len();
         self.enforced.keep_rows(|net, row| row.until.is_some() || in_kernel(net));
+        self.revision += u64::from(self.enforced.bans.len() < before);
     }
 
     /// Forgets what has ended, and the offences that have decayed. Returns how many enforced bans ended.

@@ -57,9 +57,10 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Whether it was written since this boot.
-    pub fn is_of_boot(&self, boot_id: &str) -> bool {
-        self.boot_id == boot_id
+    /// Whether its boot clock is the one that goes on now. One that was ahead is another, whatever the boot id says: a time
+    /// namespace's, or that of a machine that was put back to an earlier moment.
+    pub fn is_of(&self, clock: &Clock) -> bool {
+        self.boot_id == clock.boot_id && self.boot <= clock.now.boot
     }
 }
 
@@ -118,7 +119,7 @@ impl State {
     pub fn restore(saved: Saved, clock: &Clock) -> State {
         let passed = since_1970(clock.now).saturating_sub(saved.wall);
         let offset = saved.boot + Duration::from_millis(passed);
-        let same_boot = saved.is_of_boot(&clock.boot_id);
+        let same_boot = saved.is_of(clock);
         let now = clock.now.boot;
         let to = |deadline: Duration| {
             let left = deadline.checked_sub(if same_boot { now } else { offset })?;
@@ -228,6 +229,11 @@ mod tests {
         assert_eq!(left(&clock("b", 20, 50_600)), Some(3000));
         assert_eq!(left(&clock("b", 20, 10)), Some(3600), "a clock without a battery");
         assert_eq!(left(&clock("b", 20, 53_600)), None);
+    }
+
+    #[test]
+    fn a_boot_clock_that_is_behind_lengthens_no_ban() {
+        assert_eq!(left(&clock("a", 10, 50_600)), Some(3000), "as after a reboot");
     }
 
     #[test]

@@ -158,6 +158,8 @@ fn panic_works_on_a_dead_actioner() -> Result<()> {
     resumed(&home, &lab, "the next one acts again")?;
     let (code, _) = order(&home, &lab, &["resume"], &["--storage.path", "--admin.socket"])?;
     assert_eq!(code, 4, "there is nothing left to resume");
+    let next = home.start(&lab)?;
+    assert_eq!((banned(&lab).len(), next.metric("active_bans")?), (0, 0.0), "what panic lifted stays lifted");
     Ok(())
 }
 
