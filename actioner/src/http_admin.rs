@@ -42,7 +42,7 @@ pub(crate) async fn route(routes: &Routes, request: &mut Request) -> Response {
             let lasts = Duration::from_secs(body.for_seconds);
             Ok(ByHand::Ban { net: network(Some(body.source))?, lasts, reason: body.reason })
         }),
-        (Method::POST, "/api/v1/pause") => body::<PauseBody>(request).await.and_then(pause),
+        (Method::POST, "/api/v1/pause") => body::<PauseBody>(request).await.and_then(|body| pause(&body)),
         (Method::POST, "/api/v1/resume") => Ok(ByHand::Resume),
         (Method::POST, "/api/v1/panic") => Ok(ByHand::Panic),
         _ => return error(StatusCode::NOT_FOUND, "no such order; see admin API in docs/"),
@@ -100,7 +100,7 @@ fn actor(request: &Request) -> String {
     }
 }
 
-fn pause(body: PauseBody) -> Result<ByHand, String> {
+fn pause(body: &PauseBody) -> Result<ByHand, String> {
     let lasts = body.for_seconds.map(Duration::from_secs);
     if lasts.is_some_and(|lasts| lasts > LONGEST_PAUSE) {
         return Err("a pause lasts a year at most; without a time it lasts until resume".to_owned());

@@ -203,11 +203,11 @@ impl Effects {
         let found = differences(state.enforced(now), |net| state.is_permanent(net), &elements);
         let before = std::mem::replace(&mut self.in_kernel, there);
         if !found.is_empty() {
-            self.repair(found, &before);
+            self.repair(&found, &before);
         }
     }
 
-    fn repair(&mut self, found: Differences, before: &HashSet<IpNet>) {
+    fn repair(&mut self, found: &Differences, before: &HashSet<IpNet>) {
         let Some(wall) = &mut self.wall else { return };
         if self.switch.may_act() {
             self.withheld.clear();

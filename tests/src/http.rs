@@ -72,6 +72,14 @@ pub fn post(server: &Server, path: &str, headers: &[&str], body: &[u8]) -> Resul
     request(server, "POST", path, headers, body)
 }
 
+/// `DELETE path`.
+///
+/// # Errors
+/// As [`get`].
+pub fn delete(server: &Server, path: &str) -> Result<Response> {
+    request(server, "DELETE", path, &[], b"")
+}
+
 fn request(server: &Server, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Result<Response> {
     let what = || format!("{method} {path} at {server:?}");
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: laboratory\r\nConnection: close\r\n");

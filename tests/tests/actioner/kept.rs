@@ -9,20 +9,20 @@ use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, quiet,
 
 const SET: &str = "conntrack-guard-4";
 
-fn banned(namespace: &Namespace) -> Vec<String> {
+pub(crate) fn banned(namespace: &Namespace) -> Vec<String> {
     let mut nets: Vec<String> =
         members(namespace, SET).unwrap_or_default().into_iter().map(|(net, _)| net).collect();
     nets.sort();
     nets
 }
 
-fn kill(actioner: &mut Actioner<'_>) -> Result<()> {
+pub(crate) fn kill(actioner: &mut Actioner<'_>) -> Result<()> {
     actioner.process().signal(Signal::SIGKILL)?;
     actioner.process().wait(SOON).map(drop)
 }
 
 /// As a reboot leaves it: no set, no rule.
-fn forget_everything(namespace: &Namespace) -> Result<()> {
+pub(crate) fn forget_everything(namespace: &Namespace) -> Result<()> {
     for tool in ["iptables", "ip6tables"] {
         namespace.command(&[tool, "-t", "raw", "-F", "PREROUTING"])?;
     }
