@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man run run-stack demo compare test soak-socketless test-libipset lint fmt deny clean
+.PHONY: help build man run run-stack demo compare bench test soak-socketless test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -50,6 +50,13 @@ test: ## all tests, on the real kernel in namespaces (root)
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
 	@packaging/need.sh $(COMPILER) $(TOOLS)
 	$(CARGO) test --quiet --locked -p tests --test neighbour -- --nocapture
+
+# BENCH=short: a tenth of the size, in target/bench/short. TABLES="ban idle": only these, the others stay as they were measured.
+bench: ## what reading, deleting and banning cost beside the neighbours; writes BENCHMARKS.md (half an hour; BENCH=short: minutes)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	@packaging/neighbours.sh
+	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
+	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
 
 soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
 	@packaging/need.sh $(COMPILER) $(TOOLS)

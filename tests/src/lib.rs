@@ -3,8 +3,8 @@
 //!
 //! Nothing here touches the host's own network: every socket, rule and sysctl belongs to a namespace made here,
 //! and namespaces vanish with the file descriptors that hold them, even when a test is killed.
-//! `nf_conntrack_max` and `nf_conntrack_buckets` are global on Linux. No test writes them; one ignored measurement (tests/watch/large.rs)
-//! raises the first for its time, and a child of it writes the old value back, however it ends.
+//! `nf_conntrack_max` and `nf_conntrack_buckets` are global on Linux. No test writes them; measurements of a
+//! million entries raise the first for their time ([`limit`]), and a child of theirs writes the old value back, however they end.
 //!
 //! It needs root and the programs named in [`tools::Tool`].
 
@@ -17,8 +17,10 @@ pub mod flood;
 pub mod guard;
 pub mod honest;
 pub mod http;
+pub mod limit;
 pub mod listing;
 pub mod netns;
+pub mod ping;
 pub mod process;
 pub mod programs;
 pub mod receiver;

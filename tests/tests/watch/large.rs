@@ -1,22 +1,22 @@
 //! A large table, every entry of it a dead slot of a source of its own: the watch stays small, and packets are not held up.
 
-use std::{
-    fs::{self, File},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use conntrack::{
     Channel, Link,
     netlink::{NLM_F_DUMP, Requests},
 };
-use tests::{Result, guard::Guard, netns::Namespace, topology::Topology, wait::wait_until};
-
-use crate::{
-    fill, packaged,
+use tests::{
+    Result,
+    guard::Guard,
+    limit::Limit,
+    netns::Namespace,
     ping::{Felt, PingPong, pin, pin_process},
+    topology::Topology,
+    wait::wait_until,
 };
+
+use crate::{fill, packaged};
 
 const MOST_MEMORY: u64 = 64 << 20;
 /// Looks while packets are measured.
@@ -25,33 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// What is asked of the scheduler when others want the CPU as well: a dump that is starved becomes as nice as everybody else, and then
 /// some packets wait for a turn of it.
 const MOST_P99: Duration = Duration::from_millis(10);
-
-/// The global limit of entries, raised. A child writes the old one back when we let go of it, or die.
-struct Limit {
-    child: Child,
-    _lock: File,
-}
-
-impl Limit {
-    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
-
-    fn raise(to: u32) -> Self {
-        let lock = File::create("/run/conntrack-guard-limit.lock").unwrap();
-        lock.lock().unwrap();
-        let before = fs::read_to_string(Self::PATH).unwrap();
-        let back = format!("read -r line; echo {} > {}", before.trim(), Self::PATH);
-        let child = Command::new("setsid").args(["sh", "-c", &back]).stdin(Stdio::piped()).spawn().unwrap();
-        fs::write(Self::PATH, to.to_string()).unwrap();
-        Self { child, _lock: lock }
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
 
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
@@ -142,7 +115,7 @@ fn a_hundred_thousand_entries() -> Result<()> {
 #[ignore = "a measurement, raises nf_conntrack_max for its time: cargo test --release -p tests --test watch -- --ignored --nocapture million"]
 fn a_million_entries() -> Result<()> {
     const MILLION: u32 = 1_000_000;
-    let _limit = Limit::raise(MILLION + MILLION / 10);
+    let _limit = Limit::raise(MILLION + MILLION / 10)?;
     let (scene, felt) = under_a_table_of(MILLION)?;
     // What is measured can be seen to stall: the dumps that we do not take do it.
     let stalled = felt_while(&scene, || {

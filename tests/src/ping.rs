@@ -13,7 +13,8 @@ use std::{
 };
 
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
-use tests::{
+
+use crate::{
     Result,
     topology::{Family, Topology},
 };
@@ -22,14 +23,20 @@ use tests::{
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Keeps a thread, or the calling one, on the first CPU, and what it starts from now on.
-pub(crate) fn pin(thread: Option<Pid>) {
+///
+/// # Panics
+/// When the thread is gone.
+pub fn pin(thread: Option<Pid>) {
     let mut first = CpuSet::new();
     first.set(0);
     sched_setaffinity(thread, &first).unwrap();
 }
 
 /// Keeps every thread of a process on the first CPU.
-pub(crate) fn pin_process(id: u32) {
+///
+/// # Panics
+/// When the process has ended.
+pub fn pin_process(id: u32) {
     for task in std::fs::read_dir(format!("/proc/{id}/task")).unwrap() {
         let thread = task.unwrap().file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
         pin(thread);
@@ -37,10 +44,12 @@ pub(crate) fn pin_process(id: u32) {
 }
 
 /// How long exchanges took.
-#[derive(Clone, Copy)]
-pub(crate) struct Felt {
-    pub(crate) p99: Duration,
-    pub(crate) longest: Duration,
+#[derive(Debug, Clone, Copy)]
+pub struct Felt {
+    /// One in a hundred took longer.
+    pub p99: Duration,
+    /// The worst.
+    pub longest: Duration,
     exchanges: usize,
 }
 
@@ -51,14 +60,21 @@ impl fmt::Display for Felt {
 }
 
 /// A connection from the client to the server, both ends on the first CPU, exchanging all the time.
-pub(crate) struct PingPong {
+#[derive(Debug)]
+pub struct PingPong {
     stop: Arc<AtomicBool>,
     ends: [JoinHandle<Vec<Duration>>; 2],
 }
 
 impl PingPong {
-    /// The scene needs a peer named `client`.
-    pub(crate) fn start(scene: &Topology) -> Result<Self> {
+    /// Connects them. The scene needs a peer named `client`.
+    ///
+    /// # Errors
+    /// When a namespace has no thread to give.
+    ///
+    /// # Panics
+    /// When they cannot connect.
+    pub fn start(scene: &Topology) -> Result<Self> {
         let at = scene.server_socket(Family::V4, 7);
         let listener = scene.server.run(|| TcpListener::bind(at)).unwrap();
         let mut client = scene.peer("client").namespace.run(|| TcpStream::connect(at)).unwrap();
@@ -90,7 +106,11 @@ impl PingPong {
         Ok(Self { stop, ends: [asking, answering] })
     }
 
-    pub(crate) fn end(self) -> Felt {
+    /// Ends it.
+    ///
+    /// # Panics
+    /// When an exchange failed.
+    pub fn end(self) -> Felt {
         self.stop.store(true, Ordering::Relaxed);
         let [asking, answering] = self.ends;
         let mut took = asking.join().unwrap();

@@ -1,0 +1,41 @@
+//! What the kernel charges for a dump: one thread, the bytes thrown away.
+
+use conntrack::{
+    Channel, Link, Summary, Table,
+    netlink::{Messages, NLM_F_DUMP, NLMSG_DONE, Requests},
+};
+
+use crate::measure::{Cost, on_this_thread};
+
+const ASKED: &str = "a dump whose bytes are thrown away";
+
+/// A plain dump of the calling thread's namespace, of which only the first header of each datagram is looked at.
+pub(crate) fn raw() -> Cost {
+    on_this_thread(|| {
+        let mut link = Link::open(Channel::Netfilter, ASKED).expect("a netlink socket");
+        let sequence = link.next_sequence();
+        let mut request = Requests::new();
+        request.message(1 << 8 | 1, NLM_F_DUMP, sequence, |r| r.raw(&[0; 4]));
+        link.send(&request, ASKED).expect("a dump is asked for");
+        loop {
+            let received = link.receive(ASKED).expect("the kernel dumps");
+            let first = Messages(received).next();
+            if first.is_none_or(|message| message.is_ok_and(|message| message.kind == NLMSG_DONE)) {
+                return;
+            }
+        }
+    })
+    .0
+}
+
+/// A plain dump of ours, on this thread: every entry read and counted by state, mark and source.
+pub(crate) fn counted(entries: u32) -> Cost {
+    let (cost, counted) = on_this_thread(|| {
+        let mut summary = Summary::new();
+        let mut table = Table::open().expect("a table");
+        table.visit(|flow| summary.add(flow)).expect("a dump");
+        summary.entries
+    });
+    assert!(counted >= u64::from(entries), "{counted} of {entries}");
+    cost
+}

@@ -1,0 +1,295 @@
+//! A whole scrape beside the kernel's floor and beside what people run instead.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tests::{
+    Result, http,
+    http::Server,
+    netns::Namespace,
+    process::Process,
+    programs::{Program, Running, workspace},
+    wait::wait_until,
+};
+
+use crate::{
+    Size,
+    floor::{counted, raw},
+    measure::{Cost, Work, in_turn, mib, ms},
+    report::Part,
+    table::filled,
+};
+
+const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
+/// What people copy to see who fills the table.
+const PIPELINE: &str = "conntrack -L 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i ~ /^src=/){print substr($i,5); break}}' | sort | uniq -c | sort -rn >/dev/null";
+const NODE_EXPORTER: &str = "target/servers/neighbours/usr/bin/prometheus-node-exporter";
+
+/// Scrapes once: what the program spends, and how long it takes to answer.
+pub(crate) fn scrape(exporter: &Running, namespace: &Namespace) -> Result<Cost> {
+    scrape_of(&exporter.process, &exporter.address, namespace)
+}
+
+fn scrape_of(process: &Process, at: &Server, namespace: &Namespace) -> Result<Cost> {
+    namespace.run(|| {
+        let (cpu, wall) = (process.cpu_time()?, Instant::now());
+        let answer = http::get(at, "/metrics", &[])?;
+        let wall = wall.elapsed();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Ok(Cost { wall, cpu: process.cpu_time()? - cpu })
+    })
+}
+
+pub(crate) fn exporter(namespace: &Namespace, flags: &[&str]) -> Result<Running> {
+    Program::Exporter.start(namespace, Program::Exporter.default_address(), flags)
+}
+
+pub(crate) fn part(size: Size) -> Result<Part> {
+    let mut part = Part::new("Reading");
+    part.before.push(format!(
+        "The floor: a raw ctnetlink dump in one thread, its bytes thrown away. The pipeline: `{}`.",
+        PIPELINE.replace('|', "\\|")
+    ));
+    let tables =
+        if size.short { vec![(100_000, 10_000)] } else { vec![(100_000, 10_000), (size.large, 95_000)] };
+    for (entries, sources) in &tables {
+        answered(&mut part, size, *entries, *sources)?;
+    }
+    for (entries, sources) in &tables {
+        halves(&mut part, size, *entries, *sources)?;
+    }
+    memory(&mut part, 100_000, 10_000, 16)?;
+    if !size.short {
+        memory(&mut part, size.large, size.large, 48)?;
+    }
+    encoder(&mut part, size)?;
+    Ok(part)
+}
+
+/// A table whose every entry was answered: one thread dumps it.
+fn answered(part: &mut Part, size: Size, entries: u32, sources: u32) -> Result<()> {
+    let what = format!("{entries} entries, {sources} sources, all replied");
+    let large = entries == 1_000_000;
+    let namespace = filled(entries, sources, 0)?;
+    let running = exporter(&namespace, &[])?;
+    let mut works: Vec<Work<'_>> = vec![
+        Box::new(|| Ok(namespace.run(raw))),
+        Box::new(|| Ok(namespace.run(|| counted(entries)))),
+        Box::new(|| scrape(&running, &namespace)),
+        Box::new(|| crate::measure::timed(|| namespace.command(&["sh", "-c", PIPELINE]).map(drop))),
+    ];
+    let rounds = in_turn(size.rounds, &mut works)?;
+    drop(works);
+    let cpu = |work: usize| rounds.ratio(|round| (round[work].cpu, round[0].cpu));
+    let (dump, whole) = (cpu(1), cpu(2));
+    let floor = format!("{} CPU", ms(rounds.cpu(0)));
+    part.row(
+        [
+            &format!("{what}: CPU of the dump"),
+            "floor",
+            &format!("{} CPU", ms(rounds.cpu(1))),
+            &floor,
+            &format!("{dump:.3}"),
+            if large { "≤ 1.06" } else { "" },
+        ],
+        large.then_some(dump <= 1.06),
+    );
+    part.row(
+        [
+            &format!("{what}: CPU of the exporter, sockets' verdicts, HTTP and encoding included"),
+            "floor",
+            &format!("{} CPU", ms(rounds.cpu(2))),
+            &floor,
+            &format!("{whole:.3}"),
+            "",
+        ],
+        None,
+    );
+    let wall = rounds.walls(2, 0);
+    part.row(
+        [
+            &format!("{what}: a whole scrape"),
+            "floor",
+            &ms(rounds.wall(2)),
+            &ms(rounds.wall(0)),
+            &format!("{wall:.2}"),
+            if large { "≤ 1.10" } else { "" },
+        ],
+        large.then_some(wall <= 1.10),
+    );
+    let pipeline = 1.0 / rounds.walls(2, 3);
+    part.row(
+        [
+            &format!("{what}: a whole scrape"),
+            "the pipeline",
+            &ms(rounds.wall(2)),
+            &ms(rounds.wall(3)),
+            &format!("{pipeline:.1} × faster"),
+            "",
+        ],
+        None,
+    );
+    neighbours(part, &namespace, &what, &running)
+}
+
+/// Half of the table is unanswered: two threads dump it.
+fn halves(part: &mut Part, size: Size, entries: u32, sources: u32) -> Result<()> {
+    let namespace = filled(entries, sources, 2)?;
+    let running = exporter(&namespace, &[])?;
+    let mut works: Vec<Work<'_>> = vec![
+        Box::new(|| Ok(namespace.run(raw))),
+        Box::new(|| scrape(&running, &namespace)),
+        Box::new(|| crate::measure::timed(|| namespace.command(&["sh", "-c", PIPELINE]).map(drop))),
+    ];
+    let rounds = in_turn(size.rounds, &mut works)?;
+    drop(works);
+    let what = format!("{entries} entries, {sources} sources, half unreplied: a whole scrape");
+    let large = entries == 1_000_000;
+    let ratio = rounds.walls(1, 0);
+    part.row(
+        [
+            &what,
+            "floor",
+            &ms(rounds.wall(1)),
+            &ms(rounds.wall(0)),
+            &format!("{ratio:.2}"),
+            if large { "≤ 0.70" } else { "" },
+        ],
+        large.then_some(ratio <= 0.70),
+    );
+    let ratio = 1.0 / rounds.walls(1, 2);
+    part.row(
+        [
+            &what,
+            "the pipeline",
+            &ms(rounds.wall(1)),
+            &ms(rounds.wall(2)),
+            &format!("{ratio:.1} × faster"),
+            "≥ 2.8 ×",
+        ],
+        Some(ratio >= 2.8),
+    );
+    Ok(())
+}
+
+fn memory(part: &mut Part, entries: u32, sources: u32, most: u64) -> Result<()> {
+    let namespace = filled(entries, sources, 0)?;
+    let running = exporter(&namespace, &[])?;
+    let before = running.process.peak_memory()?;
+    let cost = scrape(&running, &namespace)?;
+    let peak = running.process.peak_memory()?;
+    part.row([&format!("peak resident memory of the exporter, one scrape of {entries} entries, {sources} sources ({})", ms(cost.wall)),
+        "before it", &mib(peak), &mib(before), "", &format!("≤ {most} MiB")], Some(peak <= most << 20));
+    Ok(())
+}
+
+/// Scrapes that share one dump pay for encoding and HTTP alone.
+fn encoder(part: &mut Part, size: Size) -> Result<()> {
+    let namespace = filled(100_000, 2_000, 0)?;
+    for top in [10, 1000] {
+        let running = exporter(
+            &namespace,
+            &[
+                "--collector.flows.max-age=1h",
+                &format!("--collector.sources.top={top}"),
+                "--collector.sources.min-entries=1",
+            ],
+        )?;
+        let mut works: Vec<Work<'_>> = vec![Box::new(|| scrape(&running, &namespace))];
+        let rounds = in_turn(size.rounds * 3, &mut works)?;
+        let wall = rounds.wall(0);
+        part.row(
+            [
+                &format!("a scrape that shares a dump already made: encoding and HTTP, top {top}"),
+                "",
+                &ms(wall),
+                "",
+                "",
+                if top == 1000 { "< 5 ms" } else { "" },
+            ],
+            (top == 1000).then_some(wall < Duration::from_millis(5)),
+        );
+    }
+    Ok(())
+}
+
+/// What other exporters give for the same table.
+fn neighbours(part: &mut Part, namespace: &Namespace, what: &str, ours: &Running) -> Result<()> {
+    let peak = |process: &Process| process.peak_memory().map(mib);
+    part.row(
+        [&format!("{what}: peak memory after these scrapes"), "", &peak(&ours.process)?, "", "", ""],
+        None,
+    );
+    let at = SocketAddr::from((LOOPBACK, 9100));
+    let node = workspace().join(NODE_EXPORTER);
+    let mut command = Command::new(&node);
+    command.args([
+        "--collector.disable-defaults",
+        "--collector.conntrack",
+        "--web.listen-address=127.0.0.1:9100",
+    ]);
+    neighbour(
+        part,
+        namespace,
+        what,
+        (
+            "node_exporter 1.5 (Debian), its collector conntrack: two totals and the kernel's counters, no source, no state",
+            &node,
+            command,
+            at,
+        ),
+    )?;
+    if let Some(program) = env::var_os("HIVECO").map(PathBuf::from) {
+        let mut command = Command::new(&program);
+        command.args(["--bind-address", "127.0.0.1", "--listen-port", "9318"]);
+        let at = SocketAddr::from((LOOPBACK, 9318));
+        neighbour(
+            part,
+            namespace,
+            what,
+            (
+                "hiveco/conntrack_exporter ($HIVECO): connections by remote endpoint and state, IPv4 only",
+                &program,
+                command,
+                at,
+            ),
+        )?;
+    } else if part.after.is_empty() {
+        part.after.push("hiveco/conntrack_exporter is built by Bazel from downloads that `make bench` does not make: name a program of your own with `HIVECO=/path make bench`.".into());
+    }
+    Ok(())
+}
+
+fn neighbour(
+    part: &mut Part,
+    namespace: &Namespace,
+    what: &str,
+    (name, program, command, at): (&str, &PathBuf, Command, SocketAddr),
+) -> Result<()> {
+    if !program.exists() {
+        part.after.push(format!("{name}: not to be had here ({} is missing).", program.display()));
+        return Ok(());
+    }
+    let process = namespace.spawn(command)?;
+    let server = Server::from(at);
+    wait_until(name, Duration::from_secs(10), || scrape_of(&process, &server, namespace).map(drop))?;
+    let before = process.peak_memory()?;
+    let cost = scrape_of(&process, &server, namespace)?;
+    part.row(
+        [
+            &format!("{what}: a scrape"),
+            name,
+            "",
+            &format!("{}, {} CPU, {}", ms(cost.wall), ms(cost.cpu), mib(before.max(process.peak_memory()?))),
+            "",
+            "",
+        ],
+        None,
+    );
+    Ok(())
+}
