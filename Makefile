@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man run run-stack demo compare bench test soak-socketless test-libipset lint fmt deny clean
+.PHONY: help build man metrics run run-stack demo compare bench test soak-socketless test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -46,6 +46,11 @@ test: ## all tests, on the real kernel in namespaces (root)
 	$(CARGO) build --locked --workspace $(FEATURES)
 	$(CARGO) test --locked --workspace $(FEATURES)
 	alerts/check.sh target/servers
+
+metrics: ## docs/metrics.md, written anew from what both programs say of themselves
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner
+	METRICS=write $(CARGO) test --quiet --locked -p tests --test metrics
 
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
 	@packaging/need.sh $(COMPILER) $(TOOLS)

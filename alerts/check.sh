@@ -54,6 +54,8 @@ check "prometheus.example.yml" "$servers/bin/promtool" check config prometheus.e
 check "alertmanager.example.yml" "$servers/bin/amtool" check-config alertmanager.example.yml
 check "remediation reaches the actioner and people" \
   receivers conntrack-actioner,team alertname=ConntrackSourceHoardsEntries severity=info remediation=conntrack-guard
+check "remediation of any severity reaches people too" \
+  receivers conntrack-actioner,team alertname=OfYourOwn severity=warning remediation=conntrack-guard
 check "critical alerts page, and only those" receivers pager alertname=ConntrackTableFull severity=critical
 check "warnings go to the team" receivers team alertname=ConntrackEarlyDrop severity=warning
 check "inhibit rules spare remediation" inhibitions_spare_remediation

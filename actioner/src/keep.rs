@@ -289,7 +289,7 @@ impl Effects {
         let in_force: HashSet<IpNet> = self.in_kernel.iter().filter(drops).copied().collect();
         let active = if self.wall.is_some() { self.state.active(now) } else { in_force.len() };
         let budget = self.state.budget(&self.policy.limits, enforces, now);
-        self.metrics.set_bans(active, in_force.len());
+        self.metrics.set_bans(active, self.policy.limits.active_bans, in_force.len());
         self.metrics.set_budget(budget);
         let stopped = self.state.may_act(now).is_err();
         self.metrics.set_health(

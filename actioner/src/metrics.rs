@@ -83,6 +83,7 @@ pub struct Metrics {
     truncated: Counter,
     audit_errors: Counter,
     active: Gauge,
+    active_limit: Gauge,
     enforced: Gauge,
     enforcing: Gauge,
     flood: Gauge,
@@ -141,6 +142,7 @@ impl Metrics {
             truncated: Counter::default(),
             audit_errors: Counter::default(),
             active: Gauge::default(),
+            active_limit: Gauge::default(),
             enforced: Gauge::default(),
             enforcing: Gauge::default(),
             flood: Gauge::default(),
@@ -210,6 +212,8 @@ impl Metrics {
         );
         named("audit_errors", "Audit lines that could not be written", Box::new(self.audit_errors.clone()));
         named("active_bans", "Bans that should be in force", Box::new(self.active.clone()));
+        let at_once = "Bans that may be in force at once (limits.active_bans); the sets have room for as many";
+        named("active_bans_limit", at_once, Box::new(self.active_limit.clone()));
         named("enforced_bans", "Bans that the kernel's sets hold", Box::new(self.enforced.clone()));
         named(
             "enforcing",
@@ -324,8 +328,9 @@ impl Metrics {
         self.store_degraded.set(i64::from(store_degraded));
     }
 
-    /// How many bans should be in force, and how many the kernel holds.
-    pub fn set_bans(&self, active: usize, enforced: usize) {
+    /// How many bans should be in force, how many may be, and how many the kernel holds.
+    pub fn set_bans(&self, active: usize, limit: u32, enforced: usize) {
+        self.active_limit.set(i64::from(limit));
         self.active.set(i64::try_from(active).unwrap_or(i64::MAX));
         self.enforced.set(i64::try_from(enforced).unwrap_or(i64::MAX));
     }

@@ -23,6 +23,7 @@ pub mod netns;
 pub mod ping;
 pub mod process;
 pub mod programs;
+pub mod quiet;
 pub mod receiver;
 pub mod responder;
 pub mod scenario;

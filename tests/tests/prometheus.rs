@@ -9,77 +9,19 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
 use tests::{
     Result,
-    attack::{Pace, slow_fill},
-    exposition::{Exposed, Form, Series},
+    exposition::{Form, Series},
     http::{self, Server},
-    programs::{Program, Running, workspace},
+    programs::{Program, workspace},
+    quiet::Stage,
     receiver::{Answer, Receiver},
-    responder::{Accept, KeepAlive, Responder},
     servers::{Binary, Prometheus, Release},
-    topology::{Family, Topology},
     wait::wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(30);
 const PROGRAMS: [Program; 2] = [Program::Exporter, Program::Actioner];
-
-/// Both programs over a table with sources of both families in it, in which nothing happens any more.
-struct Stage {
-    programs: [Running; 2],
-    _directory: TempDir,
-    scene: Topology,
-}
-
-impl Stage {
-    fn start() -> Result<Self> {
-        let scene = Topology::direct(&["attacker"])?;
-        let attacker = scene.peer("attacker");
-        for family in [Family::V4, Family::V6] {
-            let target = scene.server_socket(family, 80);
-            let _responder = Responder::start(&scene.server, target, Accept::AtOnce, KeepAlive::Off)?;
-            let pace = Pace { count: 60, per_second: 1000, within: Duration::from_secs(20) };
-            slow_fill(&attacker.namespace, vec![attacker.address(family)], target, pace)?.finish();
-        }
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let policy = workspace().join("packaging/policy.yaml").display().to_string();
-        let arguments =
-            ["--policy.file", &policy, "--storage.path", &path("storage"), "--admin.socket", &path("socket")];
-        let start =
-            |program: Program, arguments| program.start(&scene.server, program.default_address(), arguments);
-        let programs = [start(Program::Exporter, &[])?, start(Program::Actioner, &arguments)?];
-        // An alert about nobody we know, so that the actioner has counted something.
-        let alert = br#"{"version": "4", "status": "firing", "receiver": "r", "groupKey": "g", "alerts": [{"status": "firing",
-            "labels": {"alertname": "A", "instance": "elsewhere:10048"}, "annotations": {}, "startsAt": "2026-01-01T00:00:00Z",
-            "endsAt": "0001-01-01T00:00:00Z", "fingerprint": "f"}]}"#;
-        let answer = programs[1].post(&scene.server, "/webhook", &[], alert)?;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        Ok(Self { programs, _directory: directory, scene })
-    }
-
-    fn text(&self, program: Program, form: Form) -> Result<String> {
-        let answer = self
-            .scene
-            .server
-            .run(|| http::get(&self.programs[program as usize].address, "/metrics", &[form.accept()]))?;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let wanted = match form {
-            Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Form::Classic => "text/plain; version=0.0.4; charset=utf-8",
-        };
-        assert_eq!(answer.header("content-type"), Some(wanted), "{}", program.name());
-        Ok(answer.text())
-    }
-
-    fn exposed(&self, program: Program, form: Form) -> Result<Exposed> {
-        let text = self.text(program, form)?;
-        let read = Exposed::parse(&text, form);
-        Ok(read.unwrap_or_else(|wrong| panic!("{} in {form:?}: {wrong}\n{text}", program.name())))
-    }
-}
 
 #[test]
 fn both_forms_are_strictly_right_and_say_the_same() -> Result<()> {
