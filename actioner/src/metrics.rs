@@ -212,7 +212,8 @@ impl Metrics {
         );
         named("audit_errors", "Audit lines that could not be written", Box::new(self.audit_errors.clone()));
         named("active_bans", "Bans that should be in force", Box::new(self.active.clone()));
-        let at_once = "Bans that may be in force at once (limits.active_bans); the sets have room for as many";
+        let at_once =
+            "Bans that may be in force at once (limits.active_bans); the sets have room for as many";
         named("active_bans_limit", at_once, Box::new(self.active_limit.clone()));
         named("enforced_bans", "Bans that the kernel's sets hold", Box::new(self.enforced.clone()));
         named(
