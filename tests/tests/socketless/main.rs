@@ -44,14 +44,23 @@ impl Verdicts {
         Self::with_between(namespace, || ())
     }
 
+    /// The same, with a grace of its own: a crowded machine may need longer than [`GRACE`] for many sockets.
+    fn with_grace(namespace: &Namespace, grace: Duration) -> Self {
+        Self::taken(namespace, grace, || ())
+    }
+
     /// The same; `between` runs when the sockets have been read and the table has not.
     fn with_between(namespace: &Namespace, between: impl FnOnce() + Send) -> Self {
+        Self::taken(namespace, GRACE, between)
+    }
+
+    fn taken(namespace: &Namespace, grace: Duration, between: impl FnOnce() + Send) -> Self {
         namespace.run(|| {
             let own = OwnAddresses::read().unwrap();
             let timeouts = TcpTimeouts::read(Path::new("/proc")).unwrap();
             let sockets = Connected::read().unwrap();
             between();
-            let mut judge = Judge::new(&sockets, &own, timeouts, GRACE).unwrap();
+            let mut judge = Judge::new(&sockets, &own, timeouts, grace).unwrap();
             let mut verdicts = Self::default();
             let visit = |flow: &Flow| {
                 let behind = judge.judge(flow);
