@@ -3,9 +3,10 @@
 //! The lock is an abstract unix socket, which belongs to the network namespace as the sets do, and ends with the process.
 
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 /// Held as long as the sets are ours.
 #[derive(Debug)]
@@ -19,9 +20,10 @@ impl Alone {
     /// # Errors
     /// Another actioner has them: a sentence.
     pub fn with(set: &str) -> Result<Alone, String> {
-        let name = SocketAddr::from_abstract_name(format!("conntrack-guard/{set}"))
+        let name = format!("conntrack-guard/{set}");
+        let address = SocketAddr::from_abstract_name(&name)
             .map_err(|error| format!("firewall.set {set:?}: {error}"))?;
-        match UnixListener::bind_addr(&name) {
+        match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Alone { _name: Some(listener) }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(&name) {
                 Some((pid, 0)) => Err(format!(
@@ -43,9 +45,12 @@ impl Alone {
     }
 }
 
-/// Process and user of the one who listens.
-fn holder(name: &SocketAddr) -> Option<(i32, u32)> {
-    let credentials = socket_peercred(&UnixStream::connect_addr(name).ok()?).ok()?;
+/// Process and user of the one who listens. Without waiting: one who lets connections queue up cannot be asked.
+fn holder(name: &str) -> Option<(i32, u32)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?).ok()?;
+    let credentials = socket_peercred(&socket).ok()?;
     Some((credentials.pid.as_raw_nonzero().get(), credentials.uid.as_raw()))
 }
 
@@ -62,5 +67,20 @@ mod tests {
         drop(Alone::with(&format!("{set}-other")).unwrap());
         drop(first);
         drop(Alone::with(&set).unwrap());
+    }
+
+    #[test]
+    fn one_who_lets_connections_queue_up_keeps_nobody_waiting() {
+        let set = format!("queue-{}", std::process::id());
+        let name = format!("conntrack-guard/{set}");
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let open = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        let squatter = open();
+        rustix::net::bind(&squatter, &address).unwrap();
+        rustix::net::listen(&squatter, 0).unwrap();
+        let waiting: Vec<_> = (0..4).map(|_| open()).collect();
+        assert!(waiting.iter().any(|socket| connect(socket, &address).is_err()), "the queue is full");
+        assert!(Alone::with(&set).is_ok());
     }
 }

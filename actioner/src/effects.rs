@@ -8,7 +8,7 @@ use crate::asked::{Asked, with_those_cut_off};
 use crate::audit::{Audit, Context, Event, What, rfc3339};
 use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
-use crate::enforce::{self, Moments, Outcome};
+use crate::enforce::{self, Banned, Moments, Outcome};
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
@@ -30,6 +30,7 @@ use crate::watch::{self, Told};
 use crate::webhook::Notification;
 use conntrack::socketless::Judging;
 use conntrack::summary::Mark;
+use conntrack::{Family, ProtocolName};
 use ipnet::IpNet;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -57,8 +58,10 @@ pub struct Effects {
     pub store: Store,
     /// The directory of store, audit log and panic file.
     pub storage: PathBuf,
-    /// No store said which bans in the kernel are ours: those that are found are.
-    pub nothing_known: bool,
+    /// Bans in the kernel that no store knows are taken for ours, at the first look.
+    pub adopts: bool,
+    /// This host when bans were last compared with whom it spares.
+    pub host_before: Option<Host>,
     /// What the kernel held when it was last asked.
     pub in_kernel: HashSet<IpNet>,
     /// Bans that the kernel did not take, and that were spoken of.
@@ -202,7 +205,7 @@ impl Effects {
         );
         self.withhold(&plans, &outcome);
         if let Some(survey) = &survey {
-            self.weigh(&plans, survey, now);
+            self.put_on_trial(&plans, &outcome, survey, now);
         }
         self.count(&outcome);
         let context = Context {
@@ -225,23 +228,30 @@ impl Effects {
         Ok((cases, outcome))
     }
 
-    /// Whether bans help, and what was banned now.
-    fn weigh(&mut self, plans: &[&Plan], survey: &Survey, now: Now) {
-        let assured = survey.summary.marked_in_all(Mark::Assured);
-        if let Some(open) = self.state.measure(assured, now) {
-            let (bans, before) = (open.bans, open.before);
-            tracing::error!(
-                bans,
-                before,
-                after = assured,
-                "bans did not lower the pressure: no more are made for an hour (`conntrack-actioner resume` closes the breaker)"
-            );
-            let event = Event::new(What::Breaker, "policy");
-            self.audit.record_event(&event.with("bans", bans).with("before", before).with("after", assured));
-        }
+    /// What was banned is on trial: the breaker looks later whether it helped.
+    fn put_on_trial(&mut self, plans: &[&Plan], outcome: &Outcome, survey: &Survey, now: Now) {
         let bans = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
-        let bans = bans.filter(|verdict| matches!(verdict.decision, Decision::Ban(_))).count();
-        self.state.banned(u32::try_from(bans).unwrap_or(u32::MAX), assured, now);
+        let nets = bans.filter_map(|verdict| match &verdict.decision {
+            Decision::Ban(ban) => Some(ban.net),
+            _ => None,
+        });
+        let in_force = nets.filter(|net| matches!(outcome.ban(net), Some(Banned::InForce { .. }))).count();
+        self.state.banned(u32::try_from(in_force).unwrap_or(u32::MAX), assured_tcp(survey), now);
+    }
+
+    /// Whether the bans before helped.
+    fn measure(&mut self, survey: &Survey, now: Now) {
+        let after = assured_tcp(survey);
+        let Some(open) = self.state.measure(after, now) else { return };
+        let (bans, before) = (open.bans, open.before);
+        tracing::error!(
+            bans,
+            before,
+            after,
+            "bans did not lower the pressure: no more are made for an hour (`conntrack-actioner resume` closes the breaker)"
+        );
+        let event = Event::new(What::Breaker, "policy");
+        self.audit.record_event(&event.with("bans", bans).with("before", before).with("after", after));
     }
 
     fn plan(
@@ -317,6 +327,7 @@ impl Effects {
             tracing::error!("{trouble}");
         }
         self.mind_flood(survey.flood);
+        self.measure(&survey, now);
         if let Some((count, first)) = survey.dump.malformed {
             tracing::warn!(count, %first, "entries that could not be read were passed over");
         }
@@ -415,4 +426,10 @@ impl Effects {
         self.look();
         Ok(())
     }
+}
+
+/// What locks a server out, and a blind spoofer cannot make.
+fn assured_tcp(survey: &Survey) -> u64 {
+    let of = |family| survey.summary.marked(family, ProtocolName::Tcp, Mark::Assured);
+    Family::ALL.into_iter().map(of).sum()
 }

@@ -137,6 +137,17 @@ pub fn enforce(
         .filter(|net| matches!(outcome.ban(net), Some(Banned::InForce { change: Change::Added, .. })))
         .filter(|net| !verdicts.iter().any(|verdict| is_new(&verdict.decision, net)))
         .collect();
+    // A ban that ends at this moment is not written again, and nothing is deleted without one.
+    let for_ever = |net: &IpNet| {
+        verdicts.iter().any(|verdict| {
+            matches!(verdict.decision, Decision::AlreadyBanned { net: other, until: None, .. } if other == *net)
+        })
+    };
+    let may_clear = |net: &IpNet| match outcome.ban(net) {
+        Some(Banned::InForce { .. }) => true,
+        Some(Banned::Failed(_)) => false,
+        None => for_ever(net),
+    };
     let to_clear: BTreeSet<IpNet> = verdicts
         .iter()
         .filter_map(|verdict| match &verdict.decision {
@@ -148,7 +159,7 @@ pub fn enforce(
             }
             _ => None,
         })
-        .filter(|net| !matches!(outcome.ban(net), Some(Banned::Failed(_))))
+        .filter(|net| may_clear(net))
         .collect();
     if !to_clear.is_empty() && switch.may_act() {
         let started = Instant::now();

@@ -4,7 +4,7 @@
 use crate::audit::{Event, What, rfc3339};
 use crate::effects::{Effects, FLOOD_SHOWN};
 use crate::enforce::{Banned, Outcome};
-use crate::firewall::Ban;
+use crate::firewall::{Ban, Element};
 use crate::guard::may_be_banned;
 use crate::now::Now;
 use crate::panic_file;
@@ -55,11 +55,7 @@ impl Effects {
         let now = Now::read();
         let mut wall = (self.put_up_wall)(policy)?;
         let found = wall.list().map_err(|error| error.to_string())?;
-        if std::mem::take(&mut self.nothing_known) {
-            for element in &found {
-                self.state.adopt(element.net, element.remaining, now);
-            }
-        }
+        self.adopt(&found, now);
         let (set, found, known) = (&policy.firewall.set, found.len(), self.state.active(now));
         tracing::info!(
             set,
@@ -73,10 +69,25 @@ impl Effects {
         Ok(())
     }
 
+    /// At the first look, what the kernel holds and the store does not know was decided when the store could not be written.
+    fn adopt(&mut self, found: &[Element], now: Now) {
+        if std::mem::take(&mut self.adopts) {
+            for element in found {
+                self.state.adopt(element.net, element.remaining, now);
+            }
+        }
+    }
+
     /// A ban of one who is spared since then ends: by a new policy, or because the address is ours now.
     pub(crate) fn lift_spared(&mut self, policy: &Policy) {
         let now = Now::read();
-        let Ok(host) = self.surroundings.host(now) else { return };
+        let host = match self.surroundings.host(now) {
+            Ok(host) => host,
+            Err(error) => {
+                tracing::error!(error, "whom this host spares cannot be read: bans stay as they are");
+                return;
+            }
+        };
         let spared: Vec<(IpNet, Refusal)> = self
             .state
             .rows(true, now)
@@ -100,6 +111,18 @@ impl Effects {
         self.in_kernel.retain(|net| !lifted.contains(net));
     }
 
+    /// An address that became this host's own, its gateway or its resolver is banned no longer.
+    fn follow_host(&mut self, now: Now) {
+        if self.state.active(now) == 0 {
+            return;
+        }
+        let Ok(host) = self.surroundings.host(now) else { return };
+        if self.host_before.replace(host.clone()).is_none_or(|before| before != host) {
+            let policy = std::sync::Arc::clone(&self.policy);
+            self.lift_spared(&policy);
+        }
+    }
+
     /// Every few seconds: what somebody else changed is put back.
     pub(crate) fn look(&mut self) {
         let now = Now::read();
@@ -121,6 +144,7 @@ impl Effects {
             tracing::error!(error, "the panic is still not complete");
         }
         self.surroundings.look_round(now);
+        self.follow_host(now);
         if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
             self.mind_flood(None);
         }
@@ -147,15 +171,14 @@ impl Effects {
         }
         let Some(wall) = &mut self.wall else { return self.look_on() };
         match wall.keep_standing() {
-            Ok(drifts) => {
-                for what in drifts {
-                    self.metrics.drifted(what, 1);
-                    self.audit.record_event(&Event::new(What::Drift, "kernel").with("what", what));
-                }
-            }
+            Ok(()) => {}
             Err(error) => {
                 tracing::error!(%error, "sets or drop rule cannot be put in place: nothing may drop");
             }
+        }
+        for what in wall.take_drifts() {
+            self.metrics.drifted(what, 1);
+            self.audit.record_event(&Event::new(What::Drift, "kernel").with("what", what));
         }
     }
 
@@ -165,11 +188,7 @@ impl Effects {
         // A kernel without ipset has no bans.
         let Ok(found) = found else { return };
         let now = Now::read();
-        if std::mem::take(&mut self.nothing_known) {
-            for element in &found {
-                self.state.adopt(element.net, element.remaining, now);
-            }
-        }
+        self.adopt(&found, now);
         let known: HashSet<IpNet> = self.state.rows(true, now).map(|(net, _)| net).collect();
         self.in_kernel = found.iter().map(|element| element.net).filter(|net| known.contains(net)).collect();
     }

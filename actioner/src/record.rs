@@ -9,6 +9,9 @@ use crate::plan::{Decision, Plan};
 use crate::report;
 use std::collections::HashSet;
 
+/// Of one batch, so many alerts that no rule decided are written down.
+const UNRULED: u64 = 20;
+
 impl Effects {
     /// Counts and logs what the kernel did.
     pub(crate) fn count(&self, outcome: &Outcome) {
@@ -56,6 +59,7 @@ impl Effects {
     /// Counters, log and audit lines of a batch.
     pub(crate) fn write_down(&mut self, cases: &[Case], outcome: &Outcome, context: Context<'_>) {
         let (mut counted, mut buried) = (HashSet::new(), HashSet::new());
+        let mut unruled = 0_u64;
         for Case { alert, plan } in cases {
             if alert.origin == Origin::Watch && !self.is_news(alert, plan, outcome) {
                 continue;
@@ -77,8 +81,19 @@ impl Effects {
                     self.metrics.deleted(rule, burial.slots.deleted);
                 }
             }
+            // Anybody who may send webhooks may send these: they must not push what was done out of log and audit.
+            unruled += u64::from(plan.rule.is_none());
+            if plan.rule.is_none() && unruled > UNRULED {
+                continue;
+            }
             report::log(alert, plan, outcome);
             self.audit.record(alert, plan, outcome, context);
+        }
+        if let Some(more) = unruled.checked_sub(UNRULED).filter(|more| *more > 0) {
+            tracing::info!(
+                more,
+                "alerts about other hosts, or that no rule matches, are counted and not written down one by one"
+            );
         }
         self.audit.settle();
     }

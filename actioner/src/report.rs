@@ -2,13 +2,15 @@
 
 use crate::alert::Alert;
 use crate::enforce::{Banned, Outcome};
+use crate::foreign::shorten;
 use crate::plan::{Decision, Plan};
 use std::net::IpAddr;
 
 /// Logs each verdict of a plan.
 pub(crate) fn log(alert: &Alert, plan: &Plan, outcome: &Outcome) {
     let rule = plan.rule.as_deref().unwrap_or("-");
-    let (name, origin) = (alert.name(), alert.origin.as_str());
+    let (name, origin) = (shorten(alert.name(), 120), alert.origin.as_str());
+    let name = name.as_str();
     for verdict in &plan.verdicts {
         let source = verdict.source.map_or_else(|| "-".to_owned(), |source: IpAddr| source.to_string());
         let entries = verdict.evidence.map(|evidence| evidence.entries);

@@ -164,10 +164,11 @@ fn effects(
     })?;
     may_read_table()?;
     let (store, loaded) = Store::open(&flags.storage, now)?;
-    let (state, nothing_known) = match loaded {
+    let (state, adopts) = match loaded {
         Loaded::State { state, same_boot } => {
             surroundings.restore(state.remembered(), same_boot, now);
-            (*state, false)
+            // After a reboot there is nothing of ours in the kernel that it did not get from somebody else.
+            (*state, same_boot)
         }
         Loaded::Nothing => (State::new(), true),
         Loaded::SetAside(why) => {
@@ -198,7 +199,8 @@ fn effects(
         put_up_wall,
         store,
         storage: flags.storage.clone(),
-        nothing_known,
+        adopts,
+        host_before: None,
         in_kernel: HashSet::new(),
         failing: HashSet::new(),
         withheld: HashSet::new(),

@@ -13,7 +13,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+mod disk;
+
+use disk::Disk;
+
+/// So long a batch waits for the disk: then it goes on, for a disk that hangs must not keep anybody from being banned.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// So long the end of the program waits.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The store, ours alone.
 #[derive(Debug)]
@@ -29,6 +38,9 @@ pub struct Store {
     failing: Option<String>,
     /// What was wrong with the file we found.
     set_aside: Option<String>,
+    /// Revision and [`Store::ahead`] of what the disk was last given.
+    writing: (u64, i128),
+    disk: Disk,
     _lock: File,
 }
 
@@ -71,6 +83,8 @@ impl Store {
             ahead: 0,
             failing: None,
             set_aside: None,
+            writing: (0, 0),
+            disk: Disk::of(directory).map_err(|error| format!("cannot start a thread: {error}"))?,
             _lock: lock,
         };
         let loaded = store.load(now);
@@ -131,45 +145,54 @@ impl Store {
         Ok(Loaded::State { state, same_boot })
     }
 
-    /// Writes the state down, if it changed since the last time, or if the wall clock was set. Whether that worked is in [`Store::degraded`].
+    /// Writes the state down, if it changed since the last time, or if the wall clock was set. Waits half a second for the disk, and
+    /// not at all for one that has not yet answered the last time. Whether it worked is in [`Store::degraded`].
     pub fn save(&mut self, state: &State, now: Now) {
+        if self.disk.is_busy() && !self.heard(Duration::ZERO) {
+            return;
+        }
         let ahead = ahead(now);
         if self.stored == Some(state.revision()) && self.ahead.abs_diff(ahead) < SET {
             return;
         }
-        match self.write(state, now) {
-            Ok(()) => {
-                self.stored = Some(state.revision());
-                self.ahead = ahead;
+        match serde_json::to_vec(&state.save(&self.clock(now))) {
+            Ok(bytes) => {
+                self.writing = (state.revision(), ahead);
+                self.disk.write(bytes);
+                if !self.heard(PATIENCE) {
+                    self.failed(format!(
+                        "{} takes longer than half a second to be written",
+                        self.path().display()
+                    ));
+                }
+            }
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    /// Whether the disk has answered within this time.
+    fn heard(&mut self, patience: Duration) -> bool {
+        match self.disk.answer(patience) {
+            None => return false,
+            Some(Ok(())) => {
+                (self.stored, self.ahead) = (Some(self.writing.0), self.writing.1);
                 if self.failing.take().is_some() {
                     tracing::info!(path = %self.path().display(), "the state can be written down again");
                 }
             }
-            Err(error) => {
-                let why = format!("cannot write {}: {error}", self.path().display());
-                if self.failing.as_ref() != Some(&why) {
-                    tracing::error!(
-                        error = why,
-                        "what is decided from now on would not survive a reboot; bans are enforced all the same"
-                    );
-                }
-                self.failing = Some(why);
-            }
+            Some(Err(error)) => self.failed(format!("cannot write {}: {error}", self.path().display())),
         }
+        true
     }
 
-    fn write(&self, state: &State, now: Now) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&state.save(&self.clock(now)))?;
-        let new = self.directory.join("state.json.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        let written = file.write_all(&bytes).and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // On a full disk it would take the room that the audit log needs.
-            let _ = fs::remove_file(&new);
-            return Err(error);
+    fn failed(&mut self, why: String) {
+        if self.failing.as_ref() != Some(&why) {
+            tracing::error!(
+                error = why,
+                "what is decided from now on would not survive a reboot; bans are enforced all the same"
+            );
         }
-        fs::rename(&new, self.path())?;
-        File::open(&self.directory)?.sync_all()
+        self.failing = Some(why);
     }
 
     /// Why a restart could lose something; None while all is well.
@@ -189,6 +212,14 @@ const SET: u128 = 60_000;
 fn ahead(now: Now) -> i128 {
     let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     wall.as_millis().cast_signed() - now.boot.as_millis().cast_signed()
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.disk.is_busy() && !self.heard(LAST_WORDS) {
+            tracing::error!(path = %self.path().display(), "stopped before the disk had taken the last change");
+        }
+    }
 }
 
 /// Held until the process ends, however it ends.

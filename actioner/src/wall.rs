@@ -19,6 +19,8 @@ pub struct Wall {
     _alone: Alone,
     set: String,
     looked: Instant,
+    /// What was put back and not yet asked for, in the metric's words.
+    drifts: Vec<&'static str>,
     /// Why IPv4 and IPv6 sources cannot be banned, if they cannot.
     broken: [Option<String>; 2],
 }
@@ -32,7 +34,14 @@ impl Wall {
     pub fn put_up(firewall: Box<dyn Firewall>, set: &str) -> Result<Wall, String> {
         let broken = [None, None];
         let alone = Alone::with(set)?;
-        let mut wall = Wall { firewall, _alone: alone, set: set.to_owned(), looked: Instant::now(), broken };
+        let mut wall = Wall {
+            firewall,
+            _alone: alone,
+            set: set.to_owned(),
+            looked: Instant::now(),
+            drifts: Vec::new(),
+            broken,
+        };
         wall.ensure().map_err(|error| error.to_string())?;
         Ok(wall)
     }
@@ -68,30 +77,29 @@ impl Wall {
         ))
     }
 
-    /// Looks at sets and rule, unless that was done just now, and puts back what is missing. Returns what that was, in the
-    /// metric's words; bans that were in a set that had to be made again are gone.
+    /// Looks at sets and rule, unless that was done just now, and puts back what is missing ([`Wall::take_drifts`]); bans that
+    /// were in a set that had to be made again are gone.
     ///
     /// # Errors
     /// IPv4 cannot be put in place.
-    pub fn keep_standing(&mut self) -> Result<Vec<&'static str>, FirewallError> {
+    pub fn keep_standing(&mut self) -> Result<(), FirewallError> {
         if self.looked.elapsed() < TRUSTED {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let ensured = self.ensure()?;
-        let mut drifts = Vec::new();
         for (family, ensured) in [("IPv4", Some(ensured.ipv4)), ("IPv6", ensured.ipv6.ok())] {
             let Some(ensured) = ensured else { continue };
             if ensured.set_created {
-                drifts.push("set");
+                self.drifts.push("set");
                 tracing::error!(family, set = self.set, "our set was gone, with all bans in it: made again");
             }
             match ensured.rule {
                 Rule::Inserted => {
-                    drifts.push("rule");
+                    self.drifts.push("rule");
                     tracing::error!(family, "our drop rule was gone, so no ban had effect: put back");
                 }
                 Rule::Mended { position, copies } => {
-                    drifts.push("rule");
+                    self.drifts.push("rule");
                     tracing::warn!(
                         family,
                         position,
@@ -102,14 +110,19 @@ impl Wall {
                 Rule::InPlace | Rule::Foreign | Rule::Missing => {}
             }
         }
-        Ok(drifts)
+        Ok(())
+    }
+
+    /// What had to be put back since this was last asked: `set`, `rule`.
+    pub fn take_drifts(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.drifts)
     }
 
     /// Bans, and reads back what stands.
     pub fn ban(&mut self, bans: &[Ban]) -> HashMap<IpNet, Banned> {
         let all =
             |reason: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(reason.to_owned()))).collect();
-        let results = match self.keep_standing().and_then(|_| self.firewall.ban(bans)) {
+        let results = match self.keep_standing().and_then(|()| self.firewall.ban(bans)) {
             Ok(results) => results,
             Err(error) => return all(&error.to_string()),
         };

@@ -81,8 +81,8 @@ pub fn parse(bytes: &[u8], origin: Origin) -> Result<Notification, WebhookError>
     let body::Object::<body::Message>(message) =
         serde_json::from_slice(bytes).map_err(|error| explain(&error, bytes))?;
     check_version(message.version.as_deref())?;
-    let receiver: Arc<str> = message.receiver.into();
-    let group_key: Arc<str> = message.group_key.into();
+    let receiver: Arc<str> = bounded(message.receiver, RECEIVER).into();
+    let group_key: Arc<str> = bounded(message.group_key, GROUP_KEY).into();
     let alerts = message.alerts.unwrap_or_default().0;
     if alerts.is_empty() {
         return Err(WebhookError::NoAlerts);
@@ -90,7 +90,7 @@ pub fn parse(bytes: &[u8], origin: Origin) -> Result<Notification, WebhookError>
     let alert = |sent: body::SentAlert| Alert {
         labels: sent.labels.0,
         annotations: sent.annotations.0,
-        fingerprint: sent.fingerprint,
+        fingerprint: bounded(sent.fingerprint, FINGERPRINT),
         starts_at: sent.starts_at,
         firing: sent.status == body::Status::Firing,
         origin,
@@ -101,6 +101,16 @@ pub fn parse(bytes: &[u8], origin: Origin) -> Result<Notification, WebhookError>
     let truncated_alerts = message.truncated_alerts;
     let external_url = message.external_url;
     Ok(Notification { receiver, group_key, external_url, truncated_alerts, alerts, authenticated: None })
+}
+
+/// They stand in each audit line of a notification and decide nothing: their sender does not choose how long lines are.
+const RECEIVER: usize = 256;
+const GROUP_KEY: usize = 2048;
+/// Alertmanager's has 16 digits.
+const FINGERPRINT: usize = 64;
+
+fn bounded(text: String, bytes: usize) -> String {
+    if text.len() <= bytes { text } else { shorten(&text, bytes) }
 }
 
 fn check_version(version: Option<&str>) -> Result<(), WebhookError> {

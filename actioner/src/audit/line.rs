@@ -4,6 +4,7 @@ use super::SCHEMA;
 use crate::alert::Alert;
 use crate::enforce::{Banned, Burial, Outcome};
 use crate::evidence::{Evidence, TableFill};
+use crate::foreign::shorten;
 use crate::guard::{ban_prefix, host_spares};
 use crate::host::Host;
 use crate::now::Now;
@@ -13,6 +14,7 @@ use crate::spared::Flood;
 use crate::survey::Survey;
 use ipnet::IpNet;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +34,7 @@ pub(super) struct Line<'a> {
     receiver: &'a str,
     group_key: &'a str,
     fingerprint: &'a str,
-    labels: &'a BTreeMap<String, String>,
+    labels: Cow<'a, BTreeMap<String, String>>,
     source: Option<String>,
     /// What a ban would be of: the source, or the rule's prefix around it.
     net: Option<IpNet>,
@@ -125,7 +127,7 @@ pub(super) fn line<'a>(
         receiver: &alert.receiver,
         group_key: &alert.group_key,
         fingerprint: &alert.fingerprint,
-        labels: &alert.labels,
+        labels: bounded(&alert.labels),
         source: verdict.source.map(|source| source.to_string()),
         net,
         evidence: verdict.evidence.as_ref(),
@@ -139,6 +141,19 @@ pub(super) fn line<'a>(
         why,
         result: result(plan, &verdict.decision, outcome, context),
     }
+}
+
+/// Labels of more bytes than this are cut in the line, for a plan can have a thousand of them.
+const LABELS: usize = 8 << 10;
+
+fn bounded(labels: &BTreeMap<String, String>) -> Cow<'_, BTreeMap<String, String>> {
+    let bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes <= LABELS {
+        return Cow::Borrowed(labels);
+    }
+    // The names that rules and people look for sort anywhere: all but the absurd are kept.
+    let cut = |text: &String| shorten(text, 60);
+    Cow::Owned(labels.iter().take(64).map(|(name, value)| (cut(name), cut(value))).collect())
 }
 
 /// What a ban of this source would be of, under the rule that decided.

@@ -32,6 +32,8 @@ const SCHEMA: u32 = 1;
 const QUEUE: usize = 4096;
 /// Bytes that wait for the disk: alerts can be long, and what waits is memory.
 const WAITING: usize = 16 << 20;
+/// Lines of one alert that are queued together.
+const TOGETHER: usize = 256 << 10;
 /// An answer waits so long for its lines, unless the disk was slow the last time.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// A stop waits so long for what is queued.
@@ -102,12 +104,16 @@ impl Audit {
 
     /// Queues a line for each verdict of a plan. Never waits; what finds no room is lost, counted and said.
     pub fn record(&mut self, alert: &Alert, plan: &Plan, outcome: &Outcome, context: Context<'_>) {
-        let mut text = Vec::new();
+        let (mut text, mut lines) = (Vec::new(), 0);
         for verdict in &plan.verdicts {
             let id = self.id();
             push(&mut text, &line::line(id, alert, plan, verdict, outcome, context));
+            lines += 1;
+            if text.len() > TOGETHER {
+                self.send(std::mem::take(&mut text), std::mem::take(&mut lines));
+            }
         }
-        self.send(text, plan.verdicts.len() as u64);
+        self.send(text, lines);
     }
 
     /// Queues the line of something that is no decision. Never waits; what finds no room is lost, counted and said.
@@ -137,11 +143,8 @@ impl Audit {
             return;
         }
         let bytes = text.len();
-        if self.backlog.add(bytes) <= WAITING || bytes > WAITING {
-            match self.jobs.try_send(Job::Lines(text)) {
-                Ok(()) => return,
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-            }
+        if self.backlog.add(bytes) <= WAITING && self.jobs.try_send(Job::Lines(text)).is_ok() {
+            return;
         }
         self.backlog.done(bytes);
         self.metrics.audit_lost(lines);

@@ -1,7 +1,7 @@
 //! The breaker: bans that do not lower the pressure are stopped, for they only cost.
 //!
-//! Pressure is the number of *assured* entries: only they lock a server out (DOMAIN.md, 1), and a blind spoofer cannot make
-//! them, so he cannot open it. Refusals never open it. It never stops `delete: socketless`.
+//! Pressure is the number of *assured TCP* entries: assured ones lock a server out (DOMAIN.md, 1), and a blind spoofer cannot make
+//! those of TCP, so he cannot open it. Refusals and failed bans never open it. It never stops `delete: socketless`.
 
 use crate::now::Now;
 use crate::refusal::Refusal;
@@ -12,6 +12,8 @@ use std::time::Duration;
 const LEAST: u32 = 5;
 /// So long after the first of them the pressure is looked at.
 const SETTLES: Duration = Duration::from_secs(60);
+/// A trial that nobody looked at for so long is none: what grew since then may be anybody's.
+const STALE: Duration = Duration::from_secs(300);
 /// An open breaker closes by itself after this long.
 const OPEN_FOR: Duration = Duration::from_secs(3600);
 
@@ -52,6 +54,7 @@ impl Breaker {
             return;
         }
         let fresh = Trial { settles: now.boot + SETTLES, assured_before: assured, bans: 0 };
+        self.trial.take_if(|trial| trial.settles + STALE < now.boot);
         self.trial.get_or_insert(fresh).bans += bans;
     }
 
@@ -59,7 +62,8 @@ impl Breaker {
     pub fn measure(&mut self, assured: u64, now: Now) -> Option<&Open> {
         let trial = self.trial.filter(|trial| trial.settles <= now.boot)?;
         self.trial = None;
-        if trial.bans < LEAST || assured < trial.assured_before {
+        let stale = trial.settles + STALE < now.boot;
+        if stale || trial.bans < LEAST || assured < trial.assured_before {
             return None;
         }
         let Trial { bans, assured_before: before, .. } = trial;
@@ -130,6 +134,11 @@ mod tests {
         breaker.banned(4, 10_000, now(100));
         assert!(breaker.measure(20_000, now(160)).is_none(), "four bans prove nothing");
         assert!(breaker.measure(20_000, now(1000)).is_none(), "without bans it never opens");
+        breaker.banned(5, 10_000, now(1000));
+        assert!(breaker.measure(20_000, now(1000 + 361)).is_none(), "who knows what happened since");
+        breaker.banned(5, 10_000, now(1400));
+        breaker.banned(5, 20_000, now(1800));
+        assert!(breaker.measure(19_000, now(1860)).is_none(), "a stale trial is not added to");
         breaker.banned(0, 1, now(1000));
         assert!(breaker.measure(20_000, now(2000)).is_none(), "refusals are no bans");
         breaker.banned(5, 10_000, now(3000));

@@ -272,10 +272,12 @@ impl State {
         [panicked, paused, breaker].into_iter().flatten().collect()
     }
 
-    /// Takes in a ban that the kernel already held when we started and that no store knows.
+    /// Takes in a ban that the kernel already held when we started and that the store does not know: it was lost, or could not be
+    /// written. One that a person lifted is not taken in: the kernel was not told in time.
     pub fn adopt(&mut self, net: IpNet, remaining: Option<Duration>, now: Now) {
         let until = remaining.map(|remaining| now.boot + remaining);
-        if !self.enforced.bans.contains_key(&net) {
+        let lifted = self.grace(&net, now).is_err();
+        if !lifted && !self.enforced.bans.contains_key(&net) {
             self.ledger_mut(true).put(net, Cause::Adopted, until, now);
         }
     }

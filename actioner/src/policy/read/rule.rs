@@ -188,6 +188,9 @@ fn fit(rule: &Rule, places: &Places, log: &mut Log<'_>) {
             format!("{named} would ban for half-open entries alone: {FORGED}; {NEEDS_EVIDENCE}"),
         );
     }
+    if rule.ban.is_some() && source.justify_a_ban() && source.socketless.is_none() {
+        log.warn(places.require, format!("{named} bans on evidence that can be forged: {FORGEABLE}"));
+    }
     if rule.delete == Some(DeleteAction::All) && rule.ban.is_none() {
         log.error(places.delete, format!("{named}: {DELETE_NEEDS_BAN}"));
     }
@@ -208,5 +211,7 @@ fn fit(rule: &Rule, places: &Places, log: &mut Log<'_>) {
 const NEEDS_EVIDENCE: &str =
     "a ban needs a threshold in `require.source`, at least one of entries, assured, socketless";
 const FORGED: &str = "their sender's address may be forged, so they prove nothing about it";
+const FORGEABLE: &str = "half-open entries count as entries, and two datagrams with a forged sender to a UDP service that answers make an \
+    assured one, so somebody can have an innocent banned; `socketless` cannot be forged";
 const DELETE_NEEDS_BAN: &str = "`delete: all` stands only together with a ban: without one living connections \
     break and the source comes back at once; add a ban, or write delete: socketless";
