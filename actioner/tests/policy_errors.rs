@@ -216,7 +216,7 @@ fn this_host_is_auto_or_matchers() {
 fn the_watch_looks_for_something_some_rule_hears() {
     let watch = |alert: &str| {
         format!(
-            "never_ban: []\nrules:\n- {{name: r, matchers: [alertname=A, severity=info], require: {{source: {{entries: 9}}}}, \
+            "never_ban: []\nrules:\n- {{name: r, matchers: [alertname=A, severity=info], require: {{source: {{socketless: 9}}}}, \
              actions: [ban: {{for: 1m}}]}}\nwatch: {{alerts: [{alert}]}}\n"
         )
     };

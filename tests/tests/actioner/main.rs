@@ -13,4 +13,5 @@ mod many;
 mod mended;
 mod orders;
 mod past;
+mod stale;
 mod start;
