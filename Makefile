@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics run run-stack demo compare bench test soak-socketless test-libipset lint fmt deny clean
+.PHONY: help build man metrics run run-stack demo compare bench test soak-socketless crowd test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -66,6 +66,10 @@ bench: ## what reading, deleting and banning cost beside the neighbours; writes 
 soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
 	@packaging/need.sh $(COMPILER) $(TOOLS)
 	$(CARGO) test --quiet --locked -p tests --test socketless -- --ignored --exact --nocapture programs::soak
+
+crowd: ## 200 honest clients and attackers of five kinds, ten minutes (CROWD_SECONDS=180: three)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test crowd -- --ignored --exact --nocapture a_mixed_crowd
 
 test-libipset: ## the firewall's tests with the ipset crate as backend
 	@packaging/need.sh $(TOOLS) libipset-dev libclang1-14 libclang-common-14-dev

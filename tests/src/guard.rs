@@ -1,6 +1,6 @@
 //! An actioner at work, with files of its own.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,13 +26,36 @@ impl Guard {
     /// # Errors
     /// As [`Program::start`].
     pub fn start(namespace: &Namespace, policy: &str) -> Result<Self> {
-        let home = tempfile::tempdir().tried(|| "a directory for an actioner")?;
-        let path = |name: &str| home.path().join(name).display().to_string();
-        fs::write(path("policy.yaml"), policy).tried(|| "the actioner's policy")?;
-        let [file, storage, socket] = [path("policy.yaml"), path("storage"), path("admin.sock")];
-        let flags = ["--policy.file", &file, "--storage.path", &storage, "--admin.socket", &socket];
+        let home = Self::home(policy)?;
+        let flags = Self::flags(&home);
+        let flags = flags.each_ref().map(String::as_str);
         let running = Program::Actioner.start(namespace, Program::Actioner.default_address(), &flags)?;
         Ok(Self { running, home })
+    }
+
+    /// The same behind a shell script in a mount namespace of its own, so that the script may mount what it likes.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_behind(namespace: &Namespace, policy: &str, script: &str) -> Result<Self> {
+        let home = Self::home(policy)?;
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")]);
+        command.arg(Program::Actioner.path()?).args(Self::flags(&home));
+        let running = Running::start(namespace, command, Program::Actioner.default_address().into())?;
+        Ok(Self { running, home })
+    }
+
+    fn home(policy: &str) -> Result<TempDir> {
+        let home = tempfile::tempdir().tried(|| "a directory for an actioner")?;
+        fs::write(home.path().join("policy.yaml"), policy).tried(|| "the actioner's policy")?;
+        Ok(home)
+    }
+
+    fn flags(home: &TempDir) -> [String; 6] {
+        let path = |name: &str| home.path().join(name).display().to_string();
+        let [file, storage, socket] = [path("policy.yaml"), path("storage"), path("admin.sock")];
+        ["--policy.file".into(), file, "--storage.path".into(), storage, "--admin.socket".into(), socket]
     }
 
     /// The value of a sample, named with its labels and without the prefix `conntrack_actioner_`. Asked for over the
