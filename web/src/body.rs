@@ -1,4 +1,4 @@
-//! The memory that request bodies take, over all connections together.
+//! The memory that request bodies take, over all connections of a listener together.
 
 use std::cell::Cell;
 use std::rc::Rc;

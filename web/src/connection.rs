@@ -47,7 +47,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 pub(crate) struct Shared<H> {
     pub(crate) handler: H,
     pub(crate) limits: Rc<Limits>,
-    pub(crate) budget: Budget,
     pub(crate) security: Rc<Security>,
 }
 
@@ -56,6 +55,7 @@ pub(crate) type Alive = mpsc::Sender<Infallible>;
 
 struct Connection<H> {
     shared: Rc<Shared<H>>,
+    budget: Budget,
     peer: Peer,
     http2: bool,
     tls: Option<Rc<Tls>>,
@@ -70,6 +70,7 @@ pub(crate) async fn serve<H, F>(
     stream: Stream,
     peer: Peer,
     shared: Rc<Shared<H>>,
+    budget: Budget,
     mut stop: watch::Receiver<()>,
     alive: Alive,
 ) where
@@ -86,6 +87,7 @@ pub(crate) async fn serve<H, F>(
     let retire = Rc::new(Notify::new());
     let requests = Connection {
         shared,
+        budget,
         peer,
         http2,
         tls,
@@ -165,19 +167,21 @@ where
         let (certified, http2) = (self.identity.clone(), self.http2);
         let asked = format!("{} {}", request.method(), request.uri());
         let bodiless = http2 && request.method() == Method::HEAD;
-        let request = Request::new(
-            request,
-            shared.budget.share(),
-            peer,
-            Rc::clone(&shared.limits),
-            Rc::clone(&progress),
-        );
+        let request =
+            Request::new(request, self.budget.share(), peer, Rc::clone(&shared.limits), Rc::clone(&progress));
         let alive = self.alive.clone();
+        let standing = Rc::clone(&self.progress);
         let security = Rc::clone(&shared.security);
         let running = spawn_local(async move {
             let response = match shared.admit(peer, request, certified).await {
-                Ok(request) => (shared.handler)(request).await,
-                Err(refusal) => refusal,
+                Ok(request) => {
+                    standing.let_in();
+                    (shared.handler)(request).await
+                }
+                Err(refusal) => {
+                    standing.turn_away();
+                    refusal
+                }
             };
             drop(alive);
             let seconds = began.elapsed().as_secs_f64();
@@ -191,7 +195,7 @@ where
             if !peer.is_unix() {
                 response.headers_mut().extend(security.headers());
             }
-            if tls.is_some_and(|tls| security.is_of_before(&tls)) {
+            if progress.is_strangers() || tls.is_some_and(|tls| security.is_of_before(&tls)) {
                 // GOAWAY, and what says the same in HTTP/1.1.
                 if http2 {
                     retire.notify_one();

@@ -35,7 +35,8 @@ pub struct Limits {
     /// Connections of each listener; above it a new one is answered 503. Each listener counts its own, so that whoever
     /// fills a port does not shut the unix socket. A descriptor each: the usual soft limit is 1024.
     pub max_connections: usize,
-    /// Bytes of request bodies in memory, over all connections.
+    /// Bytes of request bodies in memory, over all connections of each listener: whoever fills a port's does not keep the
+    /// unix socket's orders out.
     pub body_budget: usize,
     /// How long running requests may go on after the shutdown began.
     pub drain: Duration,
@@ -99,9 +100,8 @@ impl Server {
         H: Fn(Request) -> F + 'static,
         F: Future<Output = Response> + 'static,
     {
-        let budget = Budget::new(self.limits.body_budget);
         let limits = Rc::new(self.limits);
-        let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), budget, security: self.security });
+        let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), security: self.security });
         let (stop, stopped) = watch::channel(());
         let (alive, mut all_ended) = mpsc::channel(1);
         let serving = async {
@@ -111,6 +111,7 @@ impl Server {
                     stopped: stopped.clone(),
                     alive: alive.clone(),
                     slots: Arc::new(Semaphore::new(limits.max_connections)),
+                    budget: Budget::new(limits.body_budget),
                 };
                 spawn_local(accepting.run(listener));
             }
@@ -132,6 +133,7 @@ struct Accepting<H> {
     stopped: watch::Receiver<()>,
     alive: Alive,
     slots: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl<H, F> Accepting<H>
@@ -175,6 +177,7 @@ where
                 stream,
                 peer,
                 Rc::clone(&self.shared),
+                self.budget.clone(),
                 self.stopped.clone(),
                 self.alive.clone(),
             );

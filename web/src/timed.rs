@@ -31,10 +31,20 @@ pub(crate) struct Progress {
     side_by_side: bool,
     stage: Cell<Stage>,
     running: Cell<u32>,
+    standing: Cell<Standing>,
     reads_until: Cell<Option<Instant>>,
     writes_until: Cell<Option<Instant>>,
     unread: Cell<bool>,
     unsent: Arc<Mutex<Unsent>>,
+}
+
+/// What is known of a connection's client. Only one who was let in may keep an idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Unheard,
+    /// Turned away, and never let in: gone by then, whatever else comes.
+    Stranger(Instant),
+    LetIn,
 }
 
 /// The answers whose client has not yet taken them: in HTTP/2 it can stop one of them while the stream moves on. The first
@@ -77,6 +87,7 @@ impl Progress {
             side_by_side,
             stage: Cell::new(Stage::BetweenRequests),
             running: Cell::new(0),
+            standing: Cell::new(Standing::Unheard),
             reads_until: Cell::new(Some(first)),
             writes_until: Cell::new(None),
             unread: Cell::new(false),
@@ -90,6 +101,24 @@ impl Progress {
         self.running.set(self.running.get() + 1);
         self.reads_until.set(None);
         self.writes_until.set(None);
+    }
+
+    /// A request is let in: from now on its client may keep the connection idle.
+    pub(crate) fn let_in(&self) {
+        self.standing.set(Standing::LetIn);
+    }
+
+    /// A request is turned away. Whoever has never been let in does not keep his connection: each is one of
+    /// [`Limits::max_connections`], which strangers could hold for as long as an honest client's pauses last.
+    pub(crate) fn turn_away(&self) {
+        if self.standing.get() == Standing::Unheard {
+            self.standing.set(Standing::Stranger(Instant::now() + self.limits.header_timeout));
+        }
+    }
+
+    /// Whether the connection ends with its next answer.
+    pub(crate) fn is_strangers(&self) -> bool {
+        matches!(self.standing.get(), Standing::Stranger(_))
     }
 
     /// The answer is ready to be sent.
@@ -120,7 +149,12 @@ impl Progress {
     fn silence_until(&self) -> Option<Instant> {
         let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         let due = unsent.first_key_value().map(|(_, due)| *due);
-        [self.reads_until.get(), due].into_iter().flatten().min()
+        // In HTTP/2 a client need not heed our goodbye, and could send request after request.
+        let gone = match self.standing.get() {
+            Standing::Stranger(gone) => Some(gone),
+            Standing::Unheard | Standing::LetIn => None,
+        };
+        [self.reads_until.get(), due, gone].into_iter().flatten().min()
     }
 
     /// A request was dropped with its body unread. hyper ends its connection after the answer, which says so.

@@ -123,15 +123,52 @@ async fn whoever_is_not_known_gets_no_byte_of_his_body_read_and_no_handler_runs(
     assert_eq!(*told.borrow(), [("/webhook".to_owned(), 401), ("/webhook".to_owned(), 401)]);
 }
 
+/// Each connection is one of `max_connections`: with one bare request each, strangers could shut the port for minutes.
+#[tokio::test]
+async fn who_was_never_let_in_does_not_keep_his_connection() {
+    let site = Site::new();
+    let security = site.security(&users("alice", "secret"));
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    serving_secured(security, limits, who, async |address| {
+        let mut stranger = connect(address).await;
+        let answer = stranger.ask(GET).await;
+        assert_eq!(answer.status, 401);
+        assert!(answer.head.contains("connection: close\r\n"), "{}", answer.head);
+        assert_eq!(stranger.rest().await, "");
+
+        let known = get_as(&basic("alice", "secret"));
+        let mut alice = loop {
+            let mut client = connect(address).await;
+            client.try_send(&known).await;
+            // 503 as long as the stranger's slot is not yet free.
+            if client.answer().await.status == 200 {
+                break client;
+            }
+        };
+        let erring = alice.ask(GET).await;
+        assert_eq!(erring.status, 401);
+        assert!(
+            !erring.head.contains("connection: close"),
+            "a slip costs nobody his connection: {}",
+            erring.head
+        );
+        assert_eq!(alice.ask(&known).await.status, 200);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_certificate_does_not_replace_the_password_where_both_are_asked_for() {
     let site = Site::new();
     let security = site.security(&(MUTUAL.to_owned() + &users("alice", "secret")));
     serving_secured(security, Limits::default(), who, async |address| {
         let certified = site.clients.client("am", &["am.example"], Validity::Now);
-        let mut client = Client::new(site.client(Some(&certified)).connect(address).await.unwrap());
-        assert_eq!(client.ask(GET).await.status, 401);
-        assert_eq!(client.ask(&get_as(&basic("alice", "secret"))).await.body, "Some(User(\"alice\"))");
+        let connected = async || Client::new(site.client(Some(&certified)).connect(address).await.unwrap());
+        assert_eq!(connected().await.ask(GET).await.status, 401);
+        assert_eq!(
+            connected().await.ask(&get_as(&basic("alice", "secret"))).await.body,
+            "Some(User(\"alice\"))"
+        );
     })
     .await;
 }

@@ -14,7 +14,7 @@ use h2::{Ping, RecvStream};
 use hyper::{Method, Request as Head};
 use secure::{MUTUAL, Site, TLS, Tls, basic, serving_secured, users, who};
 use tests::certificates::{Authority, Validity};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::version;
@@ -100,6 +100,7 @@ async fn passwords_and_certificates_count_as_they_do_elsewhere() {
         let (mut requests, ..) = open(&speaking(&site, &[b"h2"]), address, &Builder::new()).await;
         let (status, headers, _) = ask(&mut requests, head(Method::POST), &[b'x'; 100_000]).await;
         assert!(status == 401 && headers.contains_key("www-authenticate"), "{status} {headers:?}");
+        let (mut requests, ..) = open(&speaking(&site, &[b"h2"]), address, &Builder::new()).await;
         let known = head(Method::GET).header("authorization", basic("alice", "secret"));
         assert_eq!(ask(&mut requests, known, b"").await.2, b"Some(User(\"alice\"))");
     })
@@ -113,6 +114,53 @@ async fn passwords_and_certificates_count_as_they_do_elsewhere() {
         assert_eq!(ask(&mut requests, head(Method::GET), b"").await.0, 200);
         drop(requests);
         timeout(PATIENCE, connection).await.expect("said good-bye to").unwrap().unwrap();
+    })
+    .await;
+}
+
+/// `HEADERS` of a request without credentials: GET, https, / of the static table.
+fn bare_request(stream: u32) -> Vec<u8> {
+    let mut frame = vec![0, 0, 3, 1, 0x4 | 0x1];
+    frame.extend(stream.to_be_bytes());
+    frame.extend([0x82, 0x87, 0x84]);
+    frame
+}
+
+#[tokio::test]
+async fn who_was_never_let_in_is_said_goodbye_to_and_put_out_if_he_does_not_heed_it() {
+    let site = Site::new();
+    let limits = Limits { header_timeout: SOON, ..Limits::default() };
+    let security = site.security(&(TLS.to_owned() + &users("alice", "secret")));
+    serving_secured(security, limits, who, async |address| {
+        let tls = speaking(&site, &[b"h2"]);
+        let (mut alice, alices, _) = open(&tls, address, &Builder::new()).await;
+        let known = || head(Method::GET).header("authorization", basic("alice", "secret"));
+        assert_eq!(ask(&mut alice, known(), b"").await.0, 200);
+
+        let (mut polite, connection, _) = open(&tls, address, &Builder::new()).await;
+        assert_eq!(ask(&mut polite, head(Method::GET), b"").await.0, 401);
+        timeout(PATIENCE, connection).await.expect("said good-bye to").unwrap().ok();
+
+        // Answers no ping, so that the good-bye never ends, and asks on.
+        let mut stubborn = tls.connect(address).await.unwrap();
+        stubborn.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let (mut reading, mut writing) = tokio::io::split(stubborn);
+        let asking = async {
+            for stream in (1..).step_by(2) {
+                if writing.write_all(&bare_request(stream)).await.is_err() {
+                    break;
+                }
+                sleep(SOON / 10).await;
+            }
+        };
+        let put_out = async { reading.read_to_end(&mut Vec::new()).await.ok() };
+        let both = async {
+            tokio::select! { _ = put_out => {}, () = asking => {} }
+        };
+        timeout(PATIENCE / 2, both).await.expect("put out");
+        assert_eq!(ask(&mut alice, head(Method::GET), b"").await.0, 401);
+        assert_eq!(ask(&mut alice, known(), b"").await.0, 200, "a slip costs nobody his connection");
+        assert!(!alices.is_finished());
     })
     .await;
 }
@@ -194,7 +242,7 @@ async fn who_says_nothing_is_closed_and_who_pings_between_requests_is_not() {
 #[tokio::test]
 async fn who_does_not_take_his_answers_is_closed() {
     let site = Site::new();
-    let limits = Limits { write_timeout: SOON, ..Limits::default() };
+    let limits = Limits { write_timeout: 5 * SOON, ..Limits::default() };
     let large = |_: Request| async { Response::text(StatusCode::OK, "x".repeat(1 << 20)) };
     serving_secured(site.security(TLS), limits, large, async |address| {
         let mut stingy = Builder::new();

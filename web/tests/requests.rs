@@ -195,6 +195,25 @@ async fn bodies_share_a_budget_which_comes_back_with_the_request() {
 }
 
 #[tokio::test]
+async fn bodies_that_fill_a_port_leave_the_unix_socket_its_own_budget() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.sock");
+    let listen = [client::loopback(), vec![Listen::Unix { path: path.clone(), mode: 0o600 }]].concat();
+    let server = Server::bind(&listen, Limits { body_budget: 1000, ..Limits::default() }).unwrap();
+    let address = server.addresses()[0];
+    serving_on(server, echo, async || {
+        let mut slow = connect(address).await;
+        slow.send(&(post(1000) + &"x".repeat(999))).await;
+        while ask(address, &(post(2) + "xx")).await.status != 503 {}
+        let mut over_unix = Client::new(UnixStream::connect(&path).await.unwrap());
+        let answer = over_unix.ask(&(post(1000) + &"x".repeat(1000))).await;
+        assert_eq!(answer.status, 200, "an order by hand is taken: {}", answer.body);
+        assert_eq!(slow.ask("x").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_refused() {
     serving(Limits::default(), hello, async |address| {
         let mut client = connect(address).await;

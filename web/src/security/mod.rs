@@ -26,7 +26,7 @@ use crate::{Peer, Response, StatusCode, header};
 use bearer::Token;
 pub use counters::Counters;
 pub(crate) use counters::Reason;
-use password::{Checker, Claim, Verdict};
+use password::{Checker, Claim, Neighbourhood, Verdict};
 use settings::Settings;
 use tls::Clients;
 pub(crate) use tls::Tls;
@@ -198,7 +198,7 @@ impl Security {
         headers: &HeaderMap,
         certified: Option<Identity>,
     ) -> Result<Option<Identity>, Response> {
-        let admitted = self.judge(headers, certified).await;
+        let admitted = self.judge(peer, headers, certified).await;
         admitted.map_err(|(reason, response)| {
             self.refuse(reason, peer, reason.words());
             if let Some(hook) = &self.on_refusal {
@@ -210,6 +210,7 @@ impl Security {
 
     async fn judge(
         &self,
+        peer: Peer,
         headers: &HeaderMap,
         certified: Option<Identity>,
     ) -> Result<Option<Identity>, (Reason, Response)> {
@@ -249,7 +250,7 @@ impl Security {
         let (Some(users), true) = (users, scheme.eq_ignore_ascii_case("Basic")) else { return Err(wrong()) };
         let claim = Claim::read(shown).ok_or_else(wrong)?;
         let user = claim.user.clone();
-        match self.checker.check(users, claim).await {
+        match self.checker.check(users, claim, Neighbourhood::of(peer)).await {
             Verdict::Right => Ok(Some(Identity::User(user))),
             Verdict::Wrong => Err(wrong()),
             Verdict::Busy => {

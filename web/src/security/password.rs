@@ -2,21 +2,28 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bcrypt::{HashParts, Version};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio_rustls::rustls::crypto::ring;
+
+use crate::Peer;
 
 /// Passwords found right, as exporter-toolkit remembers them; a check takes 50 ms and more.
 const REMEMBERED: usize = 100;
 
 /// So many checks may wait for the one that runs; a stranger must not make the others wait for minutes.
 const WAITING: usize = 64;
+
+/// So many of them for one address, so that whoever guesses from a few does not keep out, after a restart, the client whose
+/// password is right and not yet remembered.
+const WAITING_FOR_ONE: usize = 2;
 
 /// A bcrypt hash of `fakepassword`, exporter-toolkit's, for users that do not exist: their check takes as long as one that does.
 const NOBODY: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
@@ -38,6 +45,14 @@ impl Users {
     pub(super) fn new(users: &HashMap<String, HashParts>) -> Self {
         // As expensive as the dearest, or the time would tell who exists.
         let cost = users.values().map(HashParts::get_cost).max().unwrap_or(10);
+        if let Some((name, least)) = sooner_told(users, cost) {
+            tracing::warn!(
+                user = name,
+                least,
+                cost,
+                "basic_auth_users: the bcrypt costs differ, so the time of an answer tells strangers which users exist: hash all passwords at one cost"
+            );
+        }
         let nobody = NOBODY.replace("$10$", &format!("${cost:02}$"));
         let text = |hash: &HashParts| hash.format_for_version(Version::TwoY);
         let hashes = users.iter().map(|(name, hash)| (name.clone(), text(hash))).collect();
@@ -47,6 +62,12 @@ impl Users {
     pub(super) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
+}
+
+/// A user whose password takes less time to check than that of one who does not exist, and its cost.
+fn sooner_told(users: &HashMap<String, HashParts>, cost: u32) -> Option<(&str, u32)> {
+    let costs = users.iter().map(|(name, hash)| (name.as_str(), hash.get_cost()));
+    costs.filter(|(_, least)| *least < cost).min_by_key(|(_, least)| *least)
 }
 
 /// A name and a password, as `Authorization: Basic` has them.
@@ -65,6 +86,22 @@ impl Claim {
     }
 }
 
+/// Whom one client can pretend to be: an IPv4 address, or the /64 of an IPv6 one, out of which he has as many as he likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Neighbourhood(Option<IpAddr>);
+
+impl Neighbourhood {
+    pub(super) fn of(peer: Peer) -> Self {
+        Self(match peer {
+            Peer::Unix { .. } => None,
+            Peer::Tcp(address) => Some(match address.ip().to_canonical() {
+                IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+                four @ IpAddr::V4(_) => four,
+            }),
+        })
+    }
+}
+
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -77,10 +114,32 @@ pub(super) enum Verdict {
 /// Checks passwords, and remembers which were right: as digests under a key of this process, never as text.
 pub(super) struct Checker {
     key: [u8; 32],
-    right: RefCell<VecDeque<[u8; 32]>>,
+    right: RefCell<VecDeque<Digested>>,
     /// One check at a time, as in exporter-toolkit: it is CPU that a stranger makes us spend.
     turn: Semaphore,
-    places: Semaphore,
+    /// The passwords that wait or are being checked: for whom, and where its verdict will be. The same password asked for once
+    /// more, as after a restart by all connections of one client, takes no other place.
+    waiting: RefCell<HashMap<Digested, Waiting>>,
+}
+
+type Digested = [u8; 32];
+
+struct Waiting {
+    whose: Neighbourhood,
+    verdict: watch::Receiver<Verdict>,
+}
+
+/// A password's place among those that wait, left when its check ends or is given up.
+struct Place<'c> {
+    checker: &'c Checker,
+    digest: Digested,
+    verdict: watch::Sender<Verdict>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.checker.waiting.borrow_mut().remove(&self.digest);
+    }
 }
 
 impl std::fmt::Debug for Checker {
@@ -93,40 +152,58 @@ impl Checker {
     pub(super) fn new() -> Self {
         let mut key = [0; 32];
         ring::default_provider().secure_random.fill(&mut key).expect("the kernel gives random bytes");
-        Self { key, right: RefCell::default(), turn: Semaphore::new(1), places: Semaphore::new(WAITING) }
+        Self { key, right: RefCell::default(), turn: Semaphore::new(1), waiting: RefCell::default() }
     }
 
-    /// Whether this is a user and his password.
-    pub(super) async fn check(&self, users: &Users, claim: Claim) -> Verdict {
+    /// Whether this is a user and his password, which somebody of there shows.
+    pub(super) async fn check(&self, users: &Users, claim: Claim, whose: Neighbourhood) -> Verdict {
         let known = users.hashes.get(&claim.user);
         let hash = known.unwrap_or(&users.nobody).clone();
         let digest = self.digest(&[claim.user.as_bytes(), hash.as_bytes(), &claim.password]);
         if self.remembers(&digest) {
             return Verdict::Right;
         }
-        let Ok(_place) = self.places.try_acquire() else { return Verdict::Busy };
-        let _turn = self.turn.acquire().await.expect("it is never closed");
-        // Meanwhile another request may have shown the same password.
-        if self.remembers(&digest) {
-            return Verdict::Right;
+        let asked = self.waiting.borrow().get(&digest).map(|waiting| waiting.verdict.clone());
+        if let Some(mut asked) = asked {
+            // An error: the other's check was given up.
+            return asked.changed().await.map_or(Verdict::Busy, |()| *asked.borrow());
         }
+        let Some(place) = self.place(digest, whose) else { return Verdict::Busy };
+        let _turn = self.turn.acquire().await.expect("it is never closed");
         let password = claim.password;
         let checked = spawn_blocking(move || bcrypt::verify(&password, &hash)).await;
         let right = known.is_some() && matches!(checked, Ok(Ok(true)));
-        if !right {
-            return Verdict::Wrong;
+        if right {
+            self.remember(digest);
         }
+        let verdict = if right { Verdict::Right } else { Verdict::Wrong };
+        place.verdict.send_replace(verdict);
+        verdict
+    }
+
+    /// A place among those that wait, if there is one.
+    fn place(&self, digest: Digested, whose: Neighbourhood) -> Option<Place<'_>> {
+        let mut waiting = self.waiting.borrow_mut();
+        let of_one = waiting.values().filter(|waiting| waiting.whose == whose).count();
+        if waiting.len() == WAITING || of_one == WAITING_FOR_ONE {
+            return None;
+        }
+        let (sender, verdict) = watch::channel(Verdict::Busy);
+        waiting.insert(digest, Waiting { whose, verdict });
+        Some(Place { checker: self, digest, verdict: sender })
+    }
+
+    fn remember(&self, digest: Digested) {
         let mut remembered = self.right.borrow_mut();
         // Only what is right is kept, so that nobody can push it out by guessing.
         if remembered.len() == REMEMBERED {
             remembered.pop_front();
         }
         remembered.push_back(digest);
-        Verdict::Right
     }
 
     /// The hash is part of it: a password that was changed is forgotten by itself.
-    fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
+    fn digest(&self, parts: &[&[u8]]) -> Digested {
         let mut hash = Sha256::new_with_prefix(self.key);
         for part in parts {
             hash.update(part.len().to_le_bytes());
@@ -136,7 +213,7 @@ impl Checker {
     }
 
     /// Looks at all of them, whichever it is.
-    fn remembers(&self, digest: &[u8; 32]) -> bool {
+    fn remembers(&self, digest: &Digested) -> bool {
         let remembered = self.right.borrow();
         let any = remembered.iter().fold(Choice::from(0), |any, one| any | one.ct_eq(digest));
         any.into()
@@ -152,8 +229,16 @@ mod tests {
 
     /// `secret`, at the least cost there is.
     fn users() -> Users {
-        let hash = bcrypt::hash("secret", 4).unwrap();
+        users_at(4)
+    }
+
+    fn users_at(cost: u32) -> Users {
+        let hash = bcrypt::hash("secret", cost).unwrap();
         Users::new(&HashMap::from([("alice".to_owned(), HashParts::from_str(&hash).unwrap())]))
+    }
+
+    fn from(address: &str) -> Neighbourhood {
+        Neighbourhood::of(Peer::Tcp((address.parse::<IpAddr>().unwrap(), 1).into()))
     }
 
     fn claim(user: &str, password: &str) -> Claim {
@@ -164,9 +249,12 @@ mod tests {
     async fn only_a_user_with_his_password_is_right_the_second_time_too() {
         let (checker, users) = (Checker::new(), users());
         for _ in 0..2 {
-            assert_eq!(checker.check(&users, claim("alice", "secret")).await, Verdict::Right);
+            assert_eq!(
+                checker.check(&users, claim("alice", "secret"), from("192.0.2.1")).await,
+                Verdict::Right
+            );
             for wrong in [claim("alice", "Secret"), claim("bob", "secret"), claim("", "fakepassword")] {
-                assert_eq!(checker.check(&users, wrong).await, Verdict::Wrong);
+                assert_eq!(checker.check(&users, wrong, from("192.0.2.1")).await, Verdict::Wrong);
             }
         }
         assert_eq!(checker.right.borrow().len(), 1);
@@ -177,7 +265,10 @@ mod tests {
         let checker = Checker::new();
         let nobody = Users::new(&HashMap::from([("alice".to_owned(), HashParts::from_str(NOBODY).unwrap())]));
         assert!(bcrypt::verify("fakepassword", &nobody.nobody).unwrap());
-        assert_eq!(checker.check(&nobody, claim("bob", "fakepassword")).await, Verdict::Wrong);
+        assert_eq!(
+            checker.check(&nobody, claim("bob", "fakepassword"), from("192.0.2.1")).await,
+            Verdict::Wrong
+        );
     }
 
     #[test]
@@ -188,22 +279,42 @@ mod tests {
         assert!(users.hashes["alice"].starts_with("$2y$13$"));
     }
 
+    #[test]
+    fn a_user_whose_check_is_sooner_over_is_named() {
+        let hash = |cost: u32| HashParts::from_str(&NOBODY.replace("$10$", &format!("${cost:02}$"))).unwrap();
+        let users = |costs: [u32; 3]| {
+            ["a", "b", "c"].map(str::to_owned).into_iter().zip(costs.map(hash)).collect::<HashMap<_, _>>()
+        };
+        assert_eq!(sooner_told(&users([12, 10, 11]), 12), Some(("b", 10)));
+        assert_eq!(sooner_told(&users([12, 12, 12]), 12), None);
+    }
+
     #[tokio::test]
     async fn a_changed_password_is_asked_for_at_once() {
         let checker = Checker::new();
-        assert_eq!(checker.check(&users(), claim("alice", "secret")).await, Verdict::Right);
+        assert_eq!(
+            checker.check(&users(), claim("alice", "secret"), from("192.0.2.1")).await,
+            Verdict::Right
+        );
         let hash = HashParts::from_str(&bcrypt::hash("other", 4).unwrap()).unwrap();
         let changed = Users::new(&HashMap::from([("alice".to_owned(), hash)]));
-        assert_eq!(checker.check(&changed, claim("alice", "secret")).await, Verdict::Wrong);
+        assert_eq!(
+            checker.check(&changed, claim("alice", "secret"), from("192.0.2.1")).await,
+            Verdict::Wrong
+        );
     }
 
     /// What comes of all these passwords of alice's, asked at once.
-    async fn crowd(checker: Checker, users: Users, passwords: Vec<String>) -> Vec<Verdict> {
+    async fn crowd(
+        checker: Checker,
+        users: Users,
+        passwords: impl IntoIterator<Item = (String, Neighbourhood)>,
+    ) -> Vec<Verdict> {
         let (checker, users) = (std::rc::Rc::new(checker), std::rc::Rc::new(users));
         let local = tokio::task::LocalSet::new();
-        let ask = |password: String| {
+        let ask = |(password, whose): (String, Neighbourhood)| {
             let (users, checker) = (std::rc::Rc::clone(&users), std::rc::Rc::clone(&checker));
-            local.spawn_local(async move { checker.check(&users, claim("alice", &password)).await })
+            local.spawn_local(async move { checker.check(&users, claim("alice", &password), whose).await })
         };
         let asked: Vec<_> = passwords.into_iter().map(ask).collect();
         let answers = async {
@@ -224,17 +335,48 @@ mod tests {
         let one = began.elapsed();
         let users = Users::new(&HashMap::from([("alice".to_owned(), HashParts::from_str(&hash).unwrap())]));
         let began = Instant::now();
-        let verdicts = crowd(Checker::new(), users, vec!["secret".to_owned(); WAITING]).await;
+        let verdicts =
+            crowd(Checker::new(), users, vec![("secret".to_owned(), from("192.0.2.1")); WAITING]).await;
         assert_eq!(verdicts, [Verdict::Right; WAITING]);
         assert!(began.elapsed() < one * 16, "{:?} after {one:?} for one", began.elapsed());
     }
 
     #[tokio::test]
     async fn a_crowd_of_guesses_is_turned_away() {
-        let guesses = (0..WAITING + 5).map(|guess| guess.to_string()).collect();
+        let guesses = (0..WAITING + 5).map(|guess| (guess.to_string(), from(&format!("192.0.2.{guess}"))));
         let verdicts = crowd(Checker::new(), users(), guesses).await;
         let busy = verdicts.iter().filter(|verdict| **verdict == Verdict::Busy).count();
         let wrong = verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count();
         assert_eq!((busy, wrong), (5, WAITING));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_guesses_from_one_place_keeps_nobody_else_out() {
+        for guesser in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"] {
+            let guesses = (0..WAITING).map(|guess| (guess.to_string(), from(guesser)));
+            // Out of one /64 everybody has as many addresses as he likes.
+            let neighbours = (0..WAITING).map(|n| (format!("n{n}"), from(&format!("2001:db8::1:{n:x}"))));
+            let honest = [("secret".to_owned(), from("192.0.2.2"))];
+            let crowded = guesses.chain(neighbours).chain(honest);
+            let verdicts = crowd(Checker::new(), users_at(8), crowded).await;
+            assert_eq!(verdicts.last(), Some(&Verdict::Right), "{guesser}");
+            assert!(
+                verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count() <= 2 * WAITING_FOR_ONE
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_wrong_password_again_and_again_costs_one_check() {
+        let guesses = vec![("guess".to_owned(), from("192.0.2.1")); 10 * WAITING];
+        let hash = bcrypt::hash("secret", 8).unwrap();
+        let began = Instant::now();
+        assert!(bcrypt::verify("secret", &hash).unwrap());
+        let one = began.elapsed();
+        let users = Users::new(&HashMap::from([("alice".to_owned(), HashParts::from_str(&hash).unwrap())]));
+        let began = Instant::now();
+        let verdicts = crowd(Checker::new(), users, guesses).await;
+        assert_eq!(verdicts, [Verdict::Wrong; 10 * WAITING]);
+        assert!(began.elapsed() < one * 64, "{:?} after {one:?} for one", began.elapsed());
     }
 }
