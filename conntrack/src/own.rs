@@ -15,6 +15,8 @@ const RTM_GETROUTE: u16 = 26;
 pub(crate) const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_GETNEXTHOP: u16 = 106;
 const RTMSG: usize = 12;
+/// The bits before the IPv4 address in `::ffff:a.b.c.d`.
+const MAPPED: u8 = 96;
 /// `struct nhmsg`.
 const NHMSG: usize = 8;
 const AF_INET: u8 = 2;
@@ -168,17 +170,26 @@ impl OwnAddresses {
         let (rtmsg, attributes) =
             payload.split_first_chunk::<RTMSG>().ok_or(Malformed("a route shorter than its rtmsg"))?;
         let (family, prefix, kind) = (rtmsg[0], rtmsg[1], rtmsg[7]);
-        let mut destination = None;
+        let (mut destination, mut mapped) = (None, false);
         for attribute in Attributes(attributes) {
             let attribute = attribute?;
             match attribute.kind {
-                RTA_DST => destination = address(family, attribute.value),
+                RTA_DST => {
+                    destination = address(family, attribute.value);
+                    mapped = family == AF_INET6 && destination.is_some_and(|address| address.is_ipv4());
+                }
                 RTA_GATEWAY => self.gateways.extend(address(family, attribute.value)),
                 RTA_VIA => self.gateways.extend(via(attribute.value)),
                 RTA_MULTIPATH => self.next_hops(family, attribute.value)?,
                 _ => {}
             }
         }
+        let prefix = match (mapped, prefix.checked_sub(MAPPED)) {
+            (false, _) => prefix,
+            (true, Some(prefix)) => prefix,
+            // Wider than all of IPv4, of which it cannot make this host the owner.
+            (true, None) => return Ok(()),
+        };
         match (kind, destination) {
             (RTN_LOCAL, Some(IpAddr::V4(address))) => self.add(four(address, prefix)?),
             (RTN_LOCAL, Some(IpAddr::V6(address))) => self.add(six(address, prefix)?),
@@ -259,6 +270,28 @@ mod tests {
         assert!(own.touches(&"198.51.100.7/32".parse().unwrap()).is_some());
         assert!(own.touches(&"198.51.0.0/16".parse().unwrap()).is_some());
         assert!(own.touches(&"192.0.3.0/24".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_route_to_mapped_addresses_is_one_to_ipv4_ones() {
+        let route = |prefix: u8, destination: &str| {
+            let mut request = Requests::new();
+            request.raw(&[AF_INET6, prefix, 0, 0, 255, 0, 0, RTN_LOCAL, 0, 0, 0, 0]);
+            request.attribute(RTA_DST, &destination.parse::<Ipv6Addr>().unwrap().octets());
+            request.attribute(RTA_GATEWAY, &"fe80::1".parse::<Ipv6Addr>().unwrap().octets());
+            let mut own = OwnAddresses::default();
+            own.route(request.bytes()).map(|()| own)
+        };
+        let net = |net: &str| net.parse::<IpNet>().unwrap();
+        let gateway: [IpAddr; 1] = ["fe80::1".parse().unwrap()];
+        let one = route(128, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(one, OwnAddresses::of([net("192.0.2.1/32")], gateway));
+        let many = route(120, "::ffff:192.0.2.0").unwrap();
+        assert_eq!(many, OwnAddresses::of([net("192.0.2.0/24")], gateway));
+        for (prefix, destination) in [(80, "::ffff:0.0.0.0"), (0, "::ffff:0.0.0.0")] {
+            assert_eq!(route(prefix, destination).unwrap(), OwnAddresses::of([], gateway));
+        }
+        assert!(route(129, "::ffff:192.0.2.1").is_err());
     }
 
     #[test]

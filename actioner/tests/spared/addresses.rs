@@ -75,6 +75,28 @@ fn gateways_of_every_table_and_kind() {
     }
 }
 
+/// To the kernel they are addresses of IPv6 like any other; to us, as all connections over them, of IPv4.
+#[test]
+fn a_local_route_to_mapped_addresses_is_read_as_one_to_ipv4_ones() {
+    let lab = lab();
+    let mut followed = lab.run(|| Followed::open().unwrap());
+    for (route, kept) in
+        [("::ffff:203.0.113.1/128", true), ("::ffff:198.18.7.0/120", true), ("::ffff:0.0.0.0/95", false)]
+    {
+        lab.command(&["ip", "-6", "route", "add", "local", route, "dev", "lo"]).unwrap();
+        let shown = lab.command(&["ip", "-6", "route", "show", "table", "local"]).unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(!kept || shown.contains(route.trim_end_matches("/128")), "the kernel took it: {shown}");
+    }
+    for own in [lab.run(|| OwnAddresses::read().unwrap()), (*followed.current().unwrap()).clone()] {
+        assert!(
+            owns(&own, "203.0.113.1") && owns(&own, "198.18.7.200") && owns(&own, "192.0.2.1"),
+            "{own:?}"
+        );
+        assert!(!owns(&own, "203.0.113.2") && !owns(&own, "198.18.8.1"), "{own:?}");
+    }
+}
+
 #[test]
 fn what_is_added_is_known_at_the_next_look_without_reading_everything() {
     let lab = lab();
