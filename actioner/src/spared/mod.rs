@@ -13,7 +13,7 @@ pub use called::{Called, called_by};
 pub use flood::Flood;
 pub use remembered::{Memory, Remembered, Why};
 pub use resolvers::nameservers;
-pub use sessions::{remote_host, remote_logins};
+pub use sessions::{Logins, remote_host, remote_logins};
 
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -72,7 +72,13 @@ impl Files {
         let mut peers = sessions::of_logind(&self.sessions, troubles);
         if let Some(records) = present(&self.utmp, std::fs::read(&self.utmp), troubles) {
             let lives = |process: i32| self.proc.join(process.to_string()).exists();
-            peers.extend(remote_logins(&records, lives));
+            let logins = remote_logins(&records, lives);
+            // Without the number, so that it is said once and not whenever a session comes or goes.
+            if logins.without_address > 0 {
+                let file = self.utmp.display();
+                troubles.push(format!("{file}: a remote session has no address but what any user can write there (ut_host): it is not spared"));
+            }
+            peers.extend(logins.peers);
         }
         peers
     }

@@ -41,12 +41,34 @@ pub fn remote_host(text: &str) -> Option<IpAddr> {
     remote.then(|| value("REMOTE_HOST").and_then(address)).flatten()
 }
 
-/// The peers of those who are logged in by utmp's records. `lives`: whether the process of that id does.
-pub fn remote_logins(records: &[u8], lives: impl Fn(i32) -> bool) -> BTreeSet<IpAddr> {
-    records.chunks_exact(RECORD).filter_map(|record| remote_login(record, &lives)).collect()
+/// Who is logged in from elsewhere, by utmp's records.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Their addresses.
+    pub peers: BTreeSet<IpAddr>,
+    /// How many records name an address in `ut_host` alone. Any user writes there what he likes (`utempter add`, by which
+    /// terminals tell of their windows); `ut_addr_v6` only root's programs fill in.
+    pub without_address: usize,
 }
 
-fn remote_login(record: &[u8], lives: impl Fn(i32) -> bool) -> Option<IpAddr> {
+/// The peers of those who are logged in by utmp's records. `lives`: whether the process of that id does.
+pub fn remote_logins(records: &[u8], lives: impl Fn(i32) -> bool) -> Logins {
+    let mut logins = Logins::default();
+    for login in records.chunks_exact(RECORD).filter_map(|record| remote_login(record, &lives)) {
+        match login {
+            Login::From(peer) => drop(logins.peers.insert(peer)),
+            Login::SaysOnly => logins.without_address += 1,
+        }
+    }
+    logins
+}
+
+enum Login {
+    From(IpAddr),
+    SaysOnly,
+}
+
+fn remote_login(record: &[u8], lives: impl Fn(i32) -> bool) -> Option<Login> {
     let kind = i16::from_ne_bytes(*record.first_chunk()?);
     let process = i32::from_ne_bytes(*record.get(PROCESS..)?.first_chunk()?);
     if kind != USER_PROCESS || !lives(process) {
@@ -55,10 +77,14 @@ fn remote_login(record: &[u8], lives: impl Fn(i32) -> bool) -> Option<IpAddr> {
     let octets: [u8; 16] = *record.get(ADDRESS..)?.first_chunk()?;
     let host = record.get(HOST)?.split(|byte| *byte == 0).next()?;
     match octets {
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => address(std::str::from_utf8(host).ok()?),
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => {
+            address(std::str::from_utf8(host).ok()?).map(|_| Login::SaysOnly)
+        }
         // An IPv4 address fills the first word alone.
-        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Some(Ipv4Addr::new(a, b, c, d).into()),
-        six => Some(IpAddr::V6(Ipv6Addr::from(six)).to_canonical()),
+        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => {
+            Some(Login::From(Ipv4Addr::new(a, b, c, d).into()))
+        }
+        six => Some(Login::From(IpAddr::V6(Ipv6Addr::from(six)).to_canonical())),
     }
 }
 
@@ -83,8 +109,10 @@ mod tests {
             record(USER_PROCESS, 1, "admin.example.org", &[198, 51, 100, 7]),
             record(USER_PROCESS, 1, "2001:db8::7", &six),
             record(USER_PROCESS, 1, "", &mapped),
+            // As `utempter add 198.51.100.9` writes it, for whoever asks.
             record(USER_PROCESS, 1, "198.51.100.9", &[]),
             record(USER_PROCESS, 1, "fe80::9%eth0", &[]),
+            record(USER_PROCESS, 2, "198.51.100.9", &[]),
             // Not logged in; a process that is gone; a name; a terminal of this host; cut short.
             record(8, 1, "", &[198, 51, 100, 20]),
             record(6, 1, "", &[198, 51, 100, 21]),
@@ -94,7 +122,29 @@ mod tests {
             record(USER_PROCESS, 1, "", &[198, 51, 100, 23])[..RECORD - 1].to_vec(),
         ];
         let found = remote_logins(&records.concat(), |process| process == 1);
-        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["198.51.100.7", "198.51.100.8", "198.51.100.9", "2001:db8::7", "fe80::9"]);
+        let peers: Vec<String> = found.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(peers, ["198.51.100.7", "198.51.100.8", "2001:db8::7"]);
+        assert_eq!(found.without_address, 2);
+    }
+
+    /// A day's immunity for any address, for whoever may log in: `utempter add 203.0.113.9`.
+    #[test]
+    fn what_a_user_says_of_himself_spares_nobody_and_that_is_said_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let files = crate::spared::Files {
+            resolvers: Vec::new(),
+            sessions: path("sessions"),
+            utmp: path("utmp"),
+            proc: "/proc".into(),
+        };
+        let living = std::process::id() as i32;
+        let said = record(USER_PROCESS, living, "203.0.113.9", &[]);
+        let known = record(USER_PROCESS, living, "", &[198, 51, 100, 7]);
+        std::fs::write(&files.utmp, [said.clone(), known, said].concat()).unwrap();
+        let mut troubles = Vec::new();
+        assert_eq!(files.sessions(&mut troubles), BTreeSet::from([[198, 51, 100, 7].into()]));
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        assert!(troubles[0].contains("ut_host"), "{troubles:?}");
     }
 }
