@@ -9,9 +9,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+/// A line is of one alert, and the webhook takes 8 MiB for all of a message's; what is longer was not written by us.
+const LONGEST: u64 = 16 << 20;
 
 /// One line, of whatever kind. What a line does not say is None or empty.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -157,18 +160,30 @@ pub fn read(files: &[PathBuf], mut each: impl FnMut(Recorded)) -> Result<Vec<Bad
     for (file, open) in files.iter().zip(opened) {
         let mut reader = BufReader::with_capacity(1 << 20, open);
         let (mut line, mut number) = (Vec::new(), 0);
-        while reader.read_until(b'\n', &mut line).map_err(|error| failed(file, error))? > 0 {
+        while next(&mut reader, &mut line, LONGEST).map_err(|error| failed(file, error))? {
             number += 1;
-            if !line.trim_ascii().is_empty() {
+            if line.len() as u64 > LONGEST {
+                let error = format!("it is longer than {} MiB", LONGEST >> 20);
+                bad.push(BadLine { file: file.clone(), line: number, error });
+            } else if !line.trim_ascii().is_empty() {
                 match line_of(&line) {
                     Ok(recorded) => each(recorded),
                     Err(error) => bad.push(BadLine { file: file.clone(), line: number, error }),
                 }
             }
-            line.clear();
         }
     }
     Ok(bad)
+}
+
+/// Reads one line, of which it keeps `longest` bytes and one that tells that there are more. Whether there was one.
+fn next(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: u64) -> io::Result<bool> {
+    line.clear();
+    reader.take(longest + 1).read_until(b'\n', line)?;
+    if line.len() as u64 > longest && !line.ends_with(b"\n") {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(!line.is_empty())
 }
 
 fn line_of(text: &[u8]) -> Result<Recorded, String> {

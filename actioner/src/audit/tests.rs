@@ -112,6 +112,25 @@ fn a_full_file_is_set_aside_and_the_oldest_is_dropped() {
 }
 
 #[test]
+fn a_line_without_end_is_passed_over_and_not_kept() {
+    let log = Log::new();
+    let mut audit = log.open(0);
+    log.record(&mut audit, "A");
+    let mut text = fs::read(log.path(FILE)).unwrap();
+    let a_line = text.clone();
+    text.extend(vec![b'x'; 17 << 20]);
+    text.push(b'\n');
+    text.extend(&a_line);
+    text.extend(vec![b'x'; 17 << 20]);
+    fs::write(log.path(FILE), text).unwrap();
+    let mut lines = 0;
+    let bad = read(&[log.path(FILE)], |_| lines += 1).unwrap();
+    assert_eq!(lines, 2);
+    let told: Vec<(u64, &str)> = bad.iter().map(|bad| (bad.line, bad.error.as_str())).collect();
+    assert_eq!(told, [(2, "it is longer than 16 MiB"), (4, "it is longer than 16 MiB")]);
+}
+
+#[test]
 fn a_file_that_was_moved_away_is_let_go_of() {
     let log = Log::new();
     let mut audit = log.open(0);

@@ -1,7 +1,11 @@
 //! Tables for people: columns as wide as their widest cell, no lines, no colours.
 
-/// Under these heads. A column that is empty in every row is left out.
+use super::plain;
+
+/// Under these heads. A column that is empty in every row is left out. Cells may hold what others wrote.
 pub fn columns(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let used: Vec<usize> =
         (0..heads.len()).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
     let width = |column: usize| {
@@ -24,6 +28,17 @@ pub fn columns(heads: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cell_reaches_for_the_terminal() {
+        let rows = [["\u{1b}[2J\u{9b}1m", "a\nb\r\u{2028}", "\u{202e}evil\u{2066}\u{200f}"]]
+            .map(|row| row.map(str::to_owned).to_vec());
+        let text = columns(&["A", "B", "C"], &rows);
+        assert_eq!(
+            text,
+            "A        B      C\n\u{fffd}[2J\u{fffd}1m  a\u{fffd}b\u{fffd}\u{fffd}  \u{fffd}evil\u{fffd}\u{fffd}\n"
+        );
+    }
 
     #[test]
     fn columns_line_up_and_empty_ones_are_left_out() {

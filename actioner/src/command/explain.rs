@@ -23,7 +23,8 @@ pub fn explain(
     json: bool,
 ) -> Result<Said, Trouble> {
     let live = client.get(&format!("/api/v1/explain?source={}", query(address.into())));
-    let history = history::of(address, &directory(client, storage));
+    let history =
+        history::of(address, &directory(client, storage), if json { usize::MAX } else { history::SHOWN });
     if live.is_err() && history.as_ref().map_or(true, |history| history.episodes.is_empty()) {
         return live.map(|_| Said::done(""));
     }

@@ -5,18 +5,19 @@ use super::plain;
 use crate::advice::what_would_change_it;
 use crate::audit::{self, Recorded};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::Path;
 
 /// So many are shown to people, the latest.
-const SHOWN: usize = 20;
+pub const SHOWN: usize = 20;
 
 /// Something that was decided or done, once or again and again.
 #[derive(Debug, Clone)]
 pub struct Episode {
-    /// The first of them.
-    pub first: Recorded,
-    /// The last of them.
+    /// When the first of them was, as its line has it.
+    pub first: String,
+    /// The last of them, of its labels only the alert's name.
     pub last: Recorded,
     /// How many.
     pub times: u64,
@@ -25,21 +26,23 @@ pub struct Episode {
 /// The history of an address, the oldest first. Repeats that say the same are one episode.
 #[derive(Debug, Default)]
 pub struct History {
-    /// What happened.
-    pub episodes: Vec<Episode>,
+    /// What happened, the latest.
+    pub episodes: VecDeque<Episode>,
+    /// How many there were before those.
+    pub earlier: usize,
     /// Lines that could not be read.
     pub bad_lines: usize,
 }
 
-/// Reads it from the log and those set aside. Where there is no log, it is empty.
+/// Reads it from the log and those set aside, and keeps the latest `most` episodes. Where there is no log, it is empty.
 ///
 /// # Errors
 /// A file cannot be read; a sentence.
-pub fn of(address: IpAddr, storage: &Path) -> Result<History, String> {
+pub fn of(address: IpAddr, storage: &Path, most: usize) -> Result<History, String> {
     let mut history = History::default();
     let bad = audit::read(&audit::files(storage), |line| {
         if line.concerns(address) {
-            history.add(line);
+            history.add(line, most);
         }
     })?;
     history.bad_lines = bad.len();
@@ -47,13 +50,19 @@ pub fn of(address: IpAddr, storage: &Path) -> Result<History, String> {
 }
 
 impl History {
-    fn add(&mut self, line: Recorded) {
-        match self.episodes.last_mut() {
+    fn add(&mut self, mut line: Recorded, most: usize) {
+        line.labels.retain(|name, _| name == "alertname");
+        line.detail.clear();
+        match self.episodes.back_mut() {
             Some(episode) if says_the_same(&episode.last, &line) => {
                 episode.times += 1;
                 episode.last = line;
             }
-            _ => self.episodes.push(Episode { first: line.clone(), last: line, times: 1 }),
+            _ => self.episodes.push_back(Episode { first: line.time.clone(), last: line, times: 1 }),
+        }
+        if self.episodes.len() > most {
+            self.episodes.pop_front();
+            self.earlier += 1;
         }
     }
 
@@ -62,12 +71,13 @@ impl History {
         if self.episodes.is_empty() {
             return "the audit log says nothing of it\n".to_owned();
         }
-        let from = self.episodes.len().saturating_sub(SHOWN);
-        let rows: Vec<Vec<String>> = self.episodes[from..].iter().map(row).collect();
+        let over = self.episodes.len().saturating_sub(SHOWN);
+        let rows: Vec<Vec<String>> = self.episodes.iter().skip(over).map(row).collect();
         let mut text =
             columns(&["TIME", "TIMES", "WHAT", "RULE", "ALERT", "EVIDENCE", "TABLE", "BECAUSE"], &rows);
-        if from > 0 {
-            text += &format!("({from} earlier ones are in --json)\n");
+        let earlier = self.earlier + over;
+        if earlier > 0 {
+            text += &format!("({earlier} earlier ones are in --json)\n");
         }
         text
     }
@@ -76,7 +86,7 @@ impl History {
     pub fn json(&self) -> Value {
         let episode = |episode: &Episode| {
             let line = &episode.last;
-            json!({"first": episode.first.time, "last": line.time, "times": episode.times,
+            json!({"first": episode.first, "last": line.time, "times": episode.times,
                 "event": line.event.as_deref().unwrap_or("decision"), "rule": line.rule, "enforce": line.enforce,
                 "alert": line.labels.get("alertname"), "verdict": line.verdict, "reason": line.reason, "why": line.why,
                 "evidence": line.evidence, "table": line.table, "actor": line.actor, "net": line.net,
@@ -112,7 +122,7 @@ fn row(episode: &Episode) -> Vec<String> {
     let alert = line.labels.get("alertname").map(|name| plain(name)).unwrap_or_default();
     let table = line.table.filter(|table| table.limit > 0).map(|table| format!("{:.0} %", table.percent()));
     vec![
-        episode.first.time.clone(),
+        episode.first.clone(),
         times,
         what,
         line.rule.clone().unwrap_or_default(),
@@ -153,4 +163,47 @@ fn happened(line: &Recorded) -> (String, String) {
     let what = line.event.as_deref().map(plain).unwrap_or_default();
     let reason = line.reason.as_deref().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
     (format!("{what} by {}", plain(&line.actor)), reason.trim_start_matches(": ").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    /// A log of so many decisions about 192.0.2.7, each by another rule, whose text was chosen by somebody who means ill.
+    fn log(decisions: usize) -> TempDir {
+        let directory = TempDir::new().unwrap();
+        let line = |number: usize| {
+            let evil = "\u{1b}[2J\u{202e}";
+            json!({"schema": 1, "event": "decision", "time": format!("{number}{evil}"), "rule": format!("r{number}{evil}"),
+                "labels": {"alertname": evil, "filler": "x"}, "source": "192.0.2.7", "verdict": "refused", "reason": evil,
+                "why": evil, "detail": {"more": evil}})
+            .to_string()
+                + "\n"
+        };
+        fs::write(directory.path().join(audit::FILE), (0..decisions).map(line).collect::<String>()).unwrap();
+        directory
+    }
+
+    #[test]
+    fn people_see_the_latest_and_scripts_all_and_only_what_is_shown_is_kept() {
+        let (address, log) = ("192.0.2.7".parse().unwrap(), log(SHOWN + 5));
+        let latest = of(address, log.path(), SHOWN).unwrap();
+        let all = of(address, log.path(), usize::MAX).unwrap();
+        assert_eq!((latest.episodes.len(), latest.earlier), (SHOWN, 5));
+        assert_eq!(latest.table(), all.table());
+        assert!(latest.table().contains("(5 earlier ones are in --json)"), "{}", latest.table());
+        assert_eq!(all.json().as_array().map(Vec::len), Some(SHOWN + 5));
+        for Episode { last, .. } in &all.episodes {
+            assert!(last.detail.is_empty() && last.labels.keys().eq(["alertname"]), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_reach_for_the_terminal() {
+        let table = of("192.0.2.7".parse().unwrap(), log(2).path(), SHOWN).unwrap().table();
+        assert!(table.contains("refused: \u{fffd}[2J\u{fffd}"), "{table}");
+        assert!(!table.contains(['\u{1b}', '\u{202e}']), "{table:?}");
+    }
 }

@@ -78,9 +78,10 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
-/// Without control characters.
+/// Without control characters, and without those that turn the direction of what follows or break a line.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// `9m 12s`.

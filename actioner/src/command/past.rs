@@ -1,6 +1,6 @@
 //! `replay` and `report`: from the audit log alone, whether an actioner runs or not.
 
-use super::Said;
+use super::{Said, plain};
 use crate::admin_client::Trouble;
 use crate::audit::{self, BadLine};
 use crate::cli::{Replay, Report};
@@ -51,7 +51,7 @@ pub fn report(flags: &Report) -> Result<Said, Trouble> {
 }
 
 fn unread(bad: &[BadLine]) -> Option<String> {
-    let named = |bad: &BadLine| format!("{} line {} ({})", bad.file.display(), bad.line, bad.error);
+    let named = |bad: &BadLine| format!("{} line {} ({})", bad.file.display(), bad.line, plain(&bad.error));
     let first: Vec<String> = bad.iter().take(NAMED).map(named).collect();
     let more = if bad.len() > NAMED { ", …" } else { "" };
     (!bad.is_empty())

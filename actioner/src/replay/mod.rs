@@ -51,11 +51,17 @@ pub enum Then {
     Unknown(String),
 }
 
-/// One decision of the log.
+/// One decision of the log, with as much of its line as is shown: a log may hold hundreds of thousands, with all labels.
 #[derive(Debug, Clone)]
 pub struct Compared {
-    /// The line.
-    pub line: Recorded,
+    /// When, as the line has it.
+    pub time: String,
+    /// Of the line.
+    pub id: String,
+    /// The nominated address.
+    pub source: Option<IpAddr>,
+    /// The alert's name.
+    pub alert: Option<String>,
     /// What was decided.
     pub old: Verdict,
     /// What would have been.
@@ -123,7 +129,7 @@ impl Fold<'_> {
         scene::fold_in(&mut self.state, line, now);
     }
 
-    fn compare(&mut self, line: Recorded) -> Compared {
+    fn compare(&mut self, mut line: Recorded) -> Compared {
         let old = recorded(&line);
         let new = match self.now(&line) {
             None => Err(format!("its time {:?} is none", line.time)),
@@ -133,7 +139,14 @@ impl Fold<'_> {
                 self.decided(&line, now)
             }
         };
-        Compared { line, old, new: new.map_or_else(Then::Unknown, Then::Decided) }
+        Compared {
+            time: line.time,
+            id: line.id,
+            source: line.source,
+            alert: line.labels.remove("alertname"),
+            old,
+            new: new.map_or_else(Then::Unknown, Then::Decided),
+        }
     }
 
     /// A ban that is mentioned before it was made is older than the log.

@@ -66,7 +66,6 @@ pub fn text(replayed: &Replayed, shown: Shown) -> String {
 }
 
 fn row(compared: &Compared) -> Vec<String> {
-    let line = &compared.line;
     let (arrow, new, because) = match &compared.new {
         Then::Unknown(why) => ("→", "not known".to_owned(), plain(why)),
         Then::Decided(new) => {
@@ -75,9 +74,9 @@ fn row(compared: &Compared) -> Vec<String> {
         }
     };
     vec![
-        line.time.clone(),
-        line.source.map(|source| source.to_string()).unwrap_or_default(),
-        line.labels.get("alertname").map(|name| plain(name)).unwrap_or_default(),
+        compared.time.clone(),
+        compared.source.map(|source| source.to_string()).unwrap_or_default(),
+        compared.alert.clone().unwrap_or_default(),
         words(&compared.old),
         arrow.to_owned(),
         new,
@@ -122,7 +121,7 @@ fn counts(replayed: &Replayed) -> Counts {
         None => verdict.word.clone(),
     };
     for compared in &replayed.decisions {
-        let source = compared.line.source.map(|source| source.to_string());
+        let source = compared.source.map(|source| source.to_string());
         if ["ban", "already_banned"].contains(&compared.old.word.as_str()) {
             counts.banned.extend(source.clone());
         }
@@ -170,7 +169,7 @@ fn summary(replayed: &Replayed) -> String {
         counts.different
     ));
     for ((old, new), times) in &counts.changes {
-        line(format!("  {times:>6}  {old} → {new}"));
+        line(format!("  {times:>6}  {} → {}", plain(old), plain(new)));
     }
     for (why, times) in &counts.unknown {
         line(format!("  {times:>6}  not known: {}", plain(why)));
@@ -204,12 +203,11 @@ pub fn json(replayed: &Replayed) -> Value {
             "net": verdict.net, "lasts_seconds": verdict.lasts, "enforce": verdict.enforce})
     };
     let decision = |compared: &Compared| {
-        let line = &compared.line;
         let (new, unknown) = match &compared.new {
             Then::Decided(new) => (told(new), Value::Null),
             Then::Unknown(why) => (Value::Null, why.as_str().into()),
         };
-        json!({"time": line.time, "id": line.id, "source": line.source, "alert": line.labels.get("alertname"),
+        json!({"time": compared.time, "id": compared.id, "source": compared.source, "alert": compared.alert,
             "old": told(&compared.old), "new": new, "unknown": unknown, "differs": compared.differs()})
     };
     let counts = counts(replayed);

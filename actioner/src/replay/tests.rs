@@ -212,6 +212,18 @@ fn the_difference_is_shown_and_summed_up() {
     assert_eq!(json(&replayed)["summary"]["banned_only_now"], json!(["198.51.100.7"]));
 }
 
+#[test]
+fn what_others_wrote_does_not_reach_for_the_terminal() {
+    let mut fold = Fold::new(Box::leak(Box::new(policy(RULE))));
+    let evil = "\u{1b}[2J\u{202e}";
+    let lines =
+        [line(0, &json!({"reason": evil, "why": evil})), line(1, &json!({"time": evil, "verdict": evil}))];
+    let decisions = lines.into_iter().map(|line| fold.compare(line)).collect();
+    let text = text(&Replayed { decisions, ..Replayed::default() }, Shown::Everything);
+    assert!(text.contains("refused: \u{fffd}[2J\u{fffd}"), "{text:?}");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+}
+
 fn event(minute: u32, more: &serde_json::Value) -> Recorded {
     let mut line =
         json!({"schema": 1, "time": format!("2026-11-22T21:{minute:02}:00.000Z"), "actor": "root"});

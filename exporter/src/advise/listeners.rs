@@ -86,8 +86,7 @@ fn ask(procfs: &Path, mut listening: HashMap<u64, SocketAddr>) -> Listeners {
                 listening.remove(&inode);
                 found.asked += 1;
                 if seconds > 0 {
-                    let program = fs::read_to_string(procfs.join(format!("{pid}/comm"))).unwrap_or_default();
-                    found.deferring.push(Deferring { address, seconds, program: program.trim().into(), pid });
+                    found.deferring.push(Deferring { address, seconds, program: name(procfs, pid), pid });
                 }
             }
             Err(error) => {
@@ -104,6 +103,16 @@ fn ask(procfs: &Path, mut listening: HashMap<u64, SocketAddr>) -> Listeners {
         found.why = None;
     }
     found
+}
+
+/// The name of a process, which the process itself chooses (prctl): 15 bytes of anything, escape sequences for root's terminal too.
+fn name(procfs: &Path, pid: i32) -> String {
+    let name = fs::read(procfs.join(format!("{pid}/comm"))).unwrap_or_default();
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    String::from_utf8_lossy(&name).trim().replace(harmful, "\u{fffd}")
 }
 
 /// Every socket that a process holds: process, descriptor, inode. What may not be looked into is passed over.
@@ -142,4 +151,26 @@ fn duplicate(pid: i32, fd: i32) -> io::Result<OwnedFd> {
         rustix::io::Errno::NOSYS => io::Error::other("this kernel has no pidfd_getfd (Linux 5.6)"),
         error => error.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_does_not_reach_for_the_terminal_by_its_name() {
+        let procfs = tempfile::tempdir().unwrap();
+        fs::create_dir(procfs.path().join("7")).unwrap();
+        for (comm, shown) in [
+            (&b"nginx\n"[..], "nginx"),
+            (b"\x1b[2J\x1b]0;x\x07\n", "\u{fffd}[2J\u{fffd}]0;x\u{fffd}"),
+            (b"a\nb\n", "a\u{fffd}b"),
+            ("\u{202e}xnign\n".as_bytes(), "\u{fffd}xnign"),
+            (b"\xffx\n", "\u{fffd}x"),
+        ] {
+            fs::write(procfs.path().join("7/comm"), comm).unwrap();
+            assert_eq!(name(procfs.path(), 7), shown);
+        }
+        assert_eq!(name(procfs.path(), 8), "");
+    }
 }
