@@ -1,5 +1,6 @@
 //! The running actioner, as its users meet it: real webhooks, real packets, the kernel's own account afterwards.
 
+mod again;
 mod body;
 mod dead_slots;
 mod door;
@@ -7,9 +8,11 @@ mod hoarder;
 mod immunity;
 mod kept;
 mod kernel;
+mod killed;
 mod lab;
 mod lifecycle;
 mod many;
+mod meddled;
 mod mended;
 mod orders;
 mod past;

@@ -1,0 +1,139 @@
+//! What others do to the firewall: bans are in force again within seconds, and what is not ours stays.
+
+use std::{
+    net::UdpSocket,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tests::{Result, http, netns::Namespace, topology::Family, topology::Topology, wait::wait_until};
+
+use crate::{
+    kept::banned,
+    lab::{Home, POLICY, SOON, count, fill, raw_rules},
+};
+
+/// A service on the server and a banned peer who goes on sending to it.
+struct Banned {
+    topology: Topology,
+    service: UdpSocket,
+}
+
+impl Banned {
+    fn new() -> Result<Banned> {
+        let topology = Topology::direct(&["attacker"])?;
+        let service = topology
+            .server
+            .run(|| UdpSocket::bind(topology.server_socket(Family::V4, 9000)))
+            .expect("a port of the server's");
+        service.set_read_timeout(Some(Duration::from_millis(60))).expect("a timeout");
+        Ok(Banned { topology, service })
+    }
+
+    fn him(&self) -> String {
+        self.topology.peer("attacker").v4.to_string()
+    }
+
+    /// Whether one of three datagrams arrives.
+    fn arrives(&self) -> bool {
+        let to = self.topology.server_socket(Family::V4, 9000);
+        let attacker = &self.topology.peer("attacker").namespace;
+        let from = (self.topology.peer("attacker").v4, 0);
+        attacker.run(|| {
+            let socket = UdpSocket::bind(from).unwrap();
+            (0..3).for_each(|_| assert_eq!(socket.send_to(b"x", to).unwrap(), 1));
+        });
+        let mut heard = false;
+        while self.service.recv(&mut [0; 8]).is_ok() {
+            heard = true;
+        }
+        heard
+    }
+}
+
+/// What firewalld and its like load: their own whole ruleset.
+const FOREIGN: &str = "flush ruleset\ntable inet theirs { chain in { type filter hook input priority 0; ip saddr 203.0.113.0/24 counter drop; }; }\n";
+
+/// Their rules and sets, without ours.
+fn theirs(server: &Namespace) -> Result<String> {
+    let rules = server.output(&["iptables", "-t", "filter", "-S"])?
+        + &server.output(&["iptables", "-t", "raw", "-S"])?
+        + &server.output(&["ipset", "save", "theirs"])?;
+    let tables = server.output(&["nft", "list", "tables"])?;
+    let inet = if tables.contains("inet theirs") {
+        server.output(&["nft", "list", "table", "inet", "theirs"])?
+    } else {
+        String::new()
+    };
+    let theirs: Vec<&str> = rules.lines().filter(|line| !line.contains("conntrack-guard")).collect();
+    Ok(theirs.join("\n") + &inet)
+}
+
+#[test]
+fn a_banned_peers_packets_stop_again_whatever_is_done_to_the_firewall_and_foreign_rules_stay() -> Result<()> {
+    let banned_peer = Banned::new()?;
+    let server = &banned_peer.topology.server;
+    let him = banned_peer.him();
+    server.command(&["ipset", "create", "theirs", "hash:ip"])?;
+    server.command(&["ipset", "add", "theirs", "203.0.113.7"])?;
+    let saved = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING -m set --match-set theirs src -j ACCEPT\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -s 203.0.113.9/32 -j DROP\nCOMMIT\n";
+    server.command_with_input(&["iptables-restore"], saved)?;
+    assert!(banned_peer.arrives(), "nobody is banned yet");
+
+    let home = Home::new(POLICY);
+    let actioner = home.start(server)?;
+    fill(server, &him, 30)?;
+    assert_eq!(count(&actioner.alert(&[&him])?, "banned"), 1);
+    assert!(!banned_peer.arrives(), "he is banned");
+
+    type Meddle<'a> = (&'a str, Box<dyn Fn() -> Result<()> + 'a>);
+    let run = |words: &'static [&'static str]| server.command(words).map(drop);
+    let meddlings: Vec<Meddle<'_>> = vec![
+        ("ipset flush", Box::new(move || run(&["ipset", "flush", "conntrack-guard-4"]))),
+        ("iptables -F", Box::new(move || run(&["iptables", "-t", "raw", "-F"]))),
+        (
+            "ipset destroy",
+            Box::new(move || {
+                run(&["iptables", "-t", "raw", "-F"])?;
+                wait_until("the set to be free", SOON, || run(&["ipset", "destroy", "conntrack-guard-4"]))
+            }),
+        ),
+        ("nft flush ruleset", Box::new(move || run(&["nft", "flush", "ruleset"]))),
+        ("iptables-restore", Box::new(|| server.command_with_input(&["iptables-restore"], saved).map(drop))),
+        ("firewalld", Box::new(|| server.command_with_input(&["nft", "-f", "-"], FOREIGN).map(drop))),
+    ];
+    for (name, meddle) in meddlings {
+        meddle()?;
+        let (since, foreign) = (Instant::now(), theirs(server)?);
+        wait_until("his packets to stop", SOON, || match banned_peer.arrives() {
+            true => Err(format!("{name}: they arrive\n{}", actioner.log())),
+            false => Ok(()),
+        })?;
+        println!("{name}: his packets stopped again after {:?}", since.elapsed());
+        wait_until("both rules", SOON, || {
+            match raw_rules(server).map(|rules| rules.matches("-j DROP").count()) {
+                Ok(2) => Ok(()),
+                other => Err(format!("{name}: {other:?}")),
+            }
+        })?;
+        assert_eq!(banned(server), [him.as_str()], "{name}");
+        assert_eq!(theirs(server)?, foreign, "{name}: what is not ours is as they left it");
+    }
+    assert!(actioner.metric("drift_total{what=\"rule\"}")? >= 4.0);
+
+    assert_eq!(http::post(&actioner.socket, "/api/v1/panic", &[], b"")?.status, 200);
+    assert!(banned_peer.arrives(), "panic lifts every ban");
+    server.command(&["iptables", "-t", "raw", "-F"])?;
+    // Longer than two looks at the kernel: nothing must happen in that time.
+    thread::sleep(Duration::from_secs(6));
+    assert!(banned_peer.arrives() && !raw_rules(server)?.contains("conntrack-guard-4"), "panic stops it");
+    assert_eq!(http::post(&actioner.socket, "/api/v1/resume", &[], b"")?.status, 200);
+    wait_until("the rule to be back", SOON, || match raw_rules(server) {
+        Ok(rules) if rules.contains("conntrack-guard-4") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    fill(server, &him, 30)?;
+    assert_eq!(count(&actioner.alert(&[&him])?, "banned"), 1, "resume starts it");
+    assert!(!banned_peer.arrives());
+    Ok(())
+}
