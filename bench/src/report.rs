@@ -101,6 +101,9 @@ pub(crate) fn assemble(short: bool) -> Result<PathBuf> {
          The programs are the release build, exporter with its default flags. ms are wall time unless they say CPU.\n\n",
         machine::described()
     );
+    if short {
+        text += "**The short form, a tenth of the size: its figures are for a first look.**\n\n";
+    }
     for place in 0..16 {
         if let Ok(part) = fs::read_to_string(directory(short).join(format!("{place}.md"))) {
             text += &part;
