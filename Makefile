@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics run run-stack demo compare bench test soak-kill soak-socketless crowd test-libipset lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test soak-kill soak-socketless crowd test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
@@ -51,6 +51,12 @@ metrics: ## docs/metrics.md, written anew from what both programs say of themsel
 	@packaging/need.sh $(COMPILER) $(TOOLS)
 	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner
 	METRICS=write $(CARGO) test --quiet --locked -p tests --test metrics
+
+pictures: ## docs/pictures, drawn anew from a real run, light and dark (node, npm, chromium; half a gigabyte the first time)
+	@packaging/need.sh $(COMPILER) $(TOOLS) nodejs npm chromium fonts-dejavu-core
+	@packaging/servers.sh >/dev/null
+	mkdir -p docs/pictures
+	DASHBOARD_SHOT=$$(packaging/pictures.sh) $(CARGO) test --quiet --locked -p tests --test pictures -- --ignored --nocapture
 
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
 	@packaging/need.sh $(COMPILER) $(TOOLS)
