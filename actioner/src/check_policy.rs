@@ -93,6 +93,13 @@ fn summarize(file: &str, policy: &Policy, out: &mut dyn Write) -> io::Result<()>
     let firewall = &policy.firewall;
     let rule = if firewall.manage_rule { "drop rule managed" } else { "drop rule left to you" };
     writeln!(out, "  firewall   {}, sets {1}-4 and {1}-6, {rule}", firewall.backend.as_str(), firewall.set)?;
+    if let Some(reachable) = &policy.keep_reachable {
+        let (ports, from) = (Joined(&reachable.ports, ", "), Joined(&reachable.from, ", "));
+        writeln!(
+            out,
+            "  reachable  ports {ports} for {from}, even when the table is full (once a rule is enforced)"
+        )?;
+    }
     match &policy.watch {
         Some(watch) => watched(watch, out)?,
         None => writeln!(out, "  watch      off")?,

@@ -17,6 +17,7 @@ use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::pressure::{Gauge, LastDump, due};
+use crate::reach::Reach;
 use crate::refusal::Refusal;
 use crate::snapshot::Published;
 use crate::spared::Flood;
@@ -90,6 +91,8 @@ pub struct Effects {
     pub told: Told,
     /// Who this host is and whom it spares.
     pub surroundings: Surroundings,
+    /// Ports that answer while the table is full.
+    pub reach: Reach,
     /// When a survey last showed a flood of forged sources.
     pub flooded: Option<Instant>,
 }

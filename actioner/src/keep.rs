@@ -16,6 +16,8 @@ use crate::snapshot::{self, PolicyStatus, Snapshot, Status, Stopped, StoreStatus
 use ipnet::IpNet;
 use std::collections::HashSet;
 
+/// Why no port is kept reachable though the policy asks for it.
+const DRY: &str = "the policy enforces nothing, so no rule is put in (`enforce: true` does)";
 /// So many networks are named in one line; the others are counted.
 const NAMED: usize = 20;
 
@@ -137,6 +139,7 @@ impl Effects {
         self.was_paused = self.state.paused(now).is_some();
         if self.state.panicked().is_none() {
             self.stand();
+            self.stand_reachable();
             self.reconcile();
         } else if self.wall.is_some()
             && let Err(error) = self.empty_our_sets()
@@ -202,6 +205,48 @@ impl Effects {
         let bans = bans.filter(|verdict| matches!(verdict.decision, Decision::Ban(_)));
         let nets = bans.filter_map(|verdict| verdict.decision.net());
         self.withheld.extend(nets.filter(|net| outcome.failure(net).is_some()));
+    }
+
+    /// The ports of `keep_reachable` answer, whatever the table holds. In dry run the firewall is not touched.
+    fn stand_reachable(&mut self) {
+        let policy = std::sync::Arc::clone(&self.policy);
+        let (asked, set) = (policy.keep_reachable.as_ref(), &policy.firewall.set);
+        match asked {
+            None if self.wall.is_none() => self.reach.idle(None),
+            Some(_) if self.wall.is_none() => self.reach.idle(Some(DRY)),
+            Some(wanted) if policy.enforces_anything() => match self.surroundings.host(Now::read()) {
+                Ok(host) => {
+                    let mended = self.reach.keep(wanted, set, &host.own);
+                    if mended > 0 {
+                        tracing::error!(
+                            chains = mended,
+                            "our rules that keep ports reachable were gone or changed: put back"
+                        );
+                        self.metrics.drifted("keep_reachable", mended);
+                        self.audit.record_event(
+                            &Event::new(What::Drift, "kernel")
+                                .with("what", "keep_reachable")
+                                .with("count", mended),
+                        );
+                    }
+                }
+                Err(error) => self.reach.idle(Some(&error)),
+            },
+            _ => match self.reach.remove(set) {
+                Ok(removed) => {
+                    if removed {
+                        tracing::warn!(
+                            "the rules that kept ports reachable are taken out: the policy does not ask for them any more"
+                        );
+                    }
+                    self.reach.idle(asked.map(|_| DRY));
+                }
+                Err(error) => {
+                    tracing::error!(error, "the rules that kept ports reachable cannot be taken out")
+                }
+            },
+        }
+        self.metrics.set_reachable(self.reach.counts());
     }
 
     /// The sets hold what the state says.
@@ -360,6 +405,7 @@ impl Effects {
             },
             policy: PolicyStatus { hash: self.policy.hash.clone(), loaded: self.policy_loaded.clone() },
             table_id: self.table_id.clone(),
+            keep_reachable: self.reach.status().cloned(),
             warnings: self.policy.warnings.clone(),
         }
     }

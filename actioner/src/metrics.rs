@@ -61,6 +61,11 @@ struct Window {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Cover {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Action {
     action: &'static str,
 }
@@ -90,6 +95,7 @@ pub struct Metrics {
     paused: Gauge,
     breaker_open: Gauge,
     store_degraded: Gauge,
+    reachable: Family<Cover, Gauge>,
     budget: Family<Window, Fraction>,
     reload_ok: Gauge,
     reload_at: Fraction,
@@ -149,6 +155,7 @@ impl Metrics {
             paused: Gauge::default(),
             breaker_open: Gauge::default(),
             store_degraded: Gauge::default(),
+            reachable: Family::default(),
             budget: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Fraction::default(),
@@ -163,8 +170,13 @@ impl Metrics {
         for cause in ["expired", "by_hand", "spared", "panic"] {
             drop(metrics.unbans.get_or_create(&Cause { cause }));
         }
-        for what in ["set", "rule", "ban_missing", "ban_shortened", "ban_lengthened", "ban_foreign"] {
+        for what in
+            ["set", "rule", "ban_missing", "ban_shortened", "ban_lengthened", "ban_foreign", "keep_reachable"]
+        {
             drop(metrics.drift.get_or_create(&What { what }));
+        }
+        for state in ["covered", "refused"] {
+            drop(metrics.reachable.get_or_create(&Cover { state }));
         }
         for stage in Stage::ALL {
             drop(metrics.took.get_or_create(&Action { action: stage.word() }));
@@ -235,6 +247,9 @@ impl Metrics {
         named("store_degraded", degraded, Box::new(self.store_degraded.clone()));
         let drift = "What somebody else changed in our sets and rules, and was put back, by what";
         named("drift", drift, Box::new(self.drift.clone()));
+        let reachable =
+            "Ports of keep_reachable, by state: they answer while the table is full, or could not be made to";
+        named("keep_reachable_ports", reachable, Box::new(self.reachable.clone()));
         named("budget_remaining", "Bans left in the budget, by window", Box::new(self.budget.clone()));
         let reloaded = "1 if the last reading of the policy succeeded";
         named("policy_last_reload_successful", reloaded, Box::new(self.reload_ok.clone()));
@@ -339,6 +354,13 @@ impl Metrics {
     /// Whether the last survey showed a flood of forged sources.
     pub fn set_flood(&self, flood: bool) {
         self.flood.set(i64::from(flood));
+    }
+
+    /// Ports that answer while the table is full, and those that should and do not.
+    pub fn set_reachable(&self, [covered, refused]: [usize; 2]) {
+        for (state, ports) in [("covered", covered), ("refused", refused)] {
+            self.reachable.get_or_create(&Cover { state }).set(i64::try_from(ports).unwrap_or(i64::MAX));
+        }
     }
 
     /// What is left of the budget.

@@ -11,6 +11,7 @@ use crate::now::Now;
 use crate::orders::Order;
 use crate::policy::{Backend, Policy};
 use crate::pressure::Gauge;
+use crate::reach::Reach;
 use crate::snapshot::Published;
 use crate::spared::Files;
 use crate::state::State;
@@ -215,6 +216,7 @@ fn effects(
         last_dump: None,
         told: Told::default(),
         surroundings,
+        reach: Reach::default(),
         flooded: None,
     };
     effects.begin()?;

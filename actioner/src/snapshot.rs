@@ -4,6 +4,7 @@ use crate::admin::BanRow;
 use crate::audit::rfc3339;
 use crate::evidence::TableFill;
 use crate::now::Now;
+use crate::reach::Reachable;
 use crate::state::{Cause, Row, State};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -65,6 +66,8 @@ pub struct Status {
     pub policy: PolicyStatus,
     /// Whose table it is.
     pub table_id: String,
+    /// Which ports answer whatever the table holds; None: the policy asks for none.
+    pub keep_reachable: Option<Reachable>,
     /// What is not as it should be; each a sentence.
     pub warnings: Vec<String>,
 }

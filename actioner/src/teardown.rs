@@ -27,14 +27,17 @@ pub fn teardown(flags: &Teardown) -> Result<String, String> {
         _ => String::new(),
     };
     let mut firewall = configured_firewall(&policy).map_err(|error| error.to_string())?;
+    let reachable = crate::reach::remove(&policy.firewall.set);
     let gone = firewall.teardown().map_err(|error| error.to_string())?;
-    if gone.rules == 0 && gone.sets.is_empty() {
+    let reachable = reachable.map_err(|error| format!("the rules of keep_reachable: {error}"))?;
+    if gone.rules == 0 && gone.sets.is_empty() && !reachable {
         return Ok(format!(
             "nothing to remove: no set {0}-4 or {0}-6, and no rule of ours{named}",
             policy.firewall.set
         ));
     }
-    Ok(format!("removed {} drop rules and the sets {}{named}", gone.rules, gone.sets.join(", ")))
+    let reachable = if reachable { ", and the rules of keep_reachable" } else { "" };
+    Ok(format!("removed {} drop rules and the sets {}{reachable}{named}", gone.rules, gone.sets.join(", ")))
 }
 
 /// Whether this process has the right to; asked before, for iptables says it in its own words.

@@ -238,6 +238,10 @@ fn the_watch_looks_for_something_some_rule_hears() {
 fn what_must_stay_reachable() {
     assert!(only(&with("keep_reachable: {ports: [], from: [private]}")).contains("needs at least one port"));
     assert!(only(&with("keep_reachable: {ports: [0], from: [private]}")).contains("from 1 to 65535"));
+    assert!(only(&with("keep_reachable: {ports: [80], from: [0.0.0.0/0]}")).contains("is everybody"));
+    let long =
+        "keep_reachable: {ports: [80], from: [private]}\nfirewall: {set: a-name-of-more-than-24-bytes}";
+    assert!(only(&with(long)).contains("longer than 24 characters"));
     assert!(only(&with("keep_reachable: {ports: [80]}")).contains("`keep_reachable.from` is missing"));
     assert!(
         only(&with("keep_reachable: {ports: [80], from: [localhost]}")).contains("names are never looked up")

@@ -37,6 +37,9 @@ fn page(status: &Value) -> String {
         )
     };
     line("budget", format!("{}, {}", left("minute"), left("hour")));
+    for said in reachable(&status["keep_reachable"]) {
+        line("reachable", said);
+    }
     let store = &status["store"];
     line(
         "store",
@@ -91,6 +94,26 @@ fn told(stopped: &Value) -> String {
     };
     let parts = [part("by ", "by"), since, until, part("", "why")];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// Who reaches what while the table is full, and what could not be made so.
+fn reachable(status: &Value) -> Vec<String> {
+    let list = |value: &Value, between: &str| {
+        value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(between)
+    };
+    let each = |name: &str| status[name].as_array().cloned().unwrap_or_default();
+    let covered = each("covered").into_iter().map(|covered| {
+        format!(
+            "ports {} for {}, even when the table is full",
+            list(&covered["ports"], " "),
+            list(&covered["from"], " ")
+        )
+    });
+    let refused = each("refused")
+        .into_iter()
+        .map(|refused| format!("NOT over {}: {}", text(&refused["family"]), text(&refused["why"])));
+    let trouble = each("trouble").into_iter().map(|trouble| format!("NOT: {}", text(&trouble)));
+    covered.chain(refused).chain(trouble).collect()
 }
 
 fn table(table: &Value) -> String {

@@ -17,6 +17,7 @@ mod rule;
 mod saved;
 mod sets;
 mod standing;
+pub(crate) mod tool;
 mod wire;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use ipnet::IpNet;
 #[cfg(feature = "libipset")]
 pub use libipset::{LibIpset, Library};
 pub use sets::{Ipset, SetFirewall};
+pub(crate) use standing::Generation;
 
 /// The longest timeout a set element can have, in seconds: 24.8 days. The kernel clamps what is longer
 /// without a word (`IPSET_MAX_TIMEOUT`, linux/netfilter/ipset/ip_set_timeout.h, counts milliseconds in 31 bits).

@@ -20,8 +20,7 @@ const ASKED: &str = "the generation of the nftables rules";
 /// The drop rules of both families, and when they were last seen in place.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    /// None until it is known.
-    by_nftables: Option<bool>,
+    rules: Generation,
     /// The generation at which the rule of that family stood first and alone.
     seen: [Option<u32>; 2],
 }
@@ -30,7 +29,7 @@ impl Standing {
     /// Makes the rule stand once and first, unless nothing can have changed since it did.
     pub(super) fn ensure(&mut self, family: Family, set: &str) -> Result<Rule, FirewallError> {
         // Before the look: what changes during it is seen at the next one.
-        let now = self.generation();
+        let now = self.rules.now();
         let seen = &mut self.seen[usize::from(family == Family::Ipv6)];
         if now.is_some() && *seen == now {
             return Ok(Rule::InPlace);
@@ -42,11 +41,24 @@ impl Standing {
         }
         Ok(rule)
     }
+}
+
+/// The number of the nftables rules of the calling thread's namespace, where `iptables` writes such.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    /// None until it is known.
+    by_nftables: Option<bool>,
+}
+
+impl Generation {
+    /// Whether `iptables` writes nftables rules.
+    pub(crate) fn by_nftables(&mut self) -> bool {
+        *self.by_nftables.get_or_insert_with(rule::by_nftables)
+    }
 
     /// None where it cannot be known: then the tools are asked.
-    fn generation(&mut self) -> Option<u32> {
-        let by_nftables = *self.by_nftables.get_or_insert_with(rule::by_nftables);
-        by_nftables.then(|| generation().ok().flatten()).flatten()
+    pub(crate) fn now(&mut self) -> Option<u32> {
+        self.by_nftables().then(|| generation().ok().flatten()).flatten()
     }
 }
 

@@ -2,6 +2,3 @@
 //! it. A sentence leaves this file with the change that makes it untrue.
 
 pub(super) const NFTABLES: &str = "nftables is not in this version; use ipset";
-
-pub(super) const KEEP_REACHABLE: &str =
-    "`keep_reachable` has no effect in this version: no notrack rules are put in yet";

@@ -77,7 +77,8 @@ fn sections(mut fields: Fields<'_>, walk: &mut Walk<'_>, log: &mut Log<'_>) -> O
         log.warn(super::problem::Place { width: 1, ..place }, "there are no rules: every alert is refused");
     }
     let watch: Option<Watch> = watch.and_then(|field| watch::watch(&field, &rules, log));
-    let keep_reachable = keep_reachable.and_then(|field| settings::keep_reachable(&field, log));
+    let keep_reachable =
+        keep_reachable.and_then(|field| settings::keep_reachable(&field, &firewall.set, log));
     Some(Policy {
         enforce,
         this_host: this_host.map(|field| settings::this_host(&field, log)).unwrap_or(super::ThisHost::Auto),

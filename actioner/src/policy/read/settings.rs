@@ -13,6 +13,8 @@ pub(super) const WHY_NEVER_BAN: &str = "say who must never be banned, lest a sli
 
 /// The name ipset gives a set is at most 31 characters (IPSET_MAXNAMELEN less its end), of which `-4` takes two.
 const LONGEST_SET: usize = 29;
+/// A chain's name has 28 at most (XT_EXTENSION_MAXNAMELEN less its end), of which `-out` takes four.
+const LONGEST_CHAINED: usize = 24;
 
 pub(super) fn this_host(field: &Field<'_>, log: &mut Log<'_>) -> ThisHost {
     if field.items_quietly().is_none() {
@@ -99,8 +101,10 @@ fn backend(field: &Field<'_>, log: &mut Log<'_>) -> Option<Backend> {
     }
 }
 
-pub(super) fn keep_reachable(field: &Field<'_>, log: &mut Log<'_>) -> Option<KeepReachable> {
-    log.warn(field.place(), not_yet::KEEP_REACHABLE);
+pub(super) fn keep_reachable(field: &Field<'_>, set: &str, log: &mut Log<'_>) -> Option<KeepReachable> {
+    if set.len() > LONGEST_CHAINED {
+        log.error(field.place(), format!("`keep_reachable` needs chains named after `firewall.set` with -in and -out, and {set:?} is longer than {LONGEST_CHAINED} characters: shorten it"));
+    }
     let mut fields: Fields<'_> = field.fields(log)?;
     let ports = fields.require("ports", "list the TCP ports that must answer, such as [10048, 10049]", log);
     let from = fields.require("from", "list who must reach them, such as [127.0.0.0/8, private]", log);
@@ -112,7 +116,14 @@ pub(super) fn keep_reachable(field: &Field<'_>, log: &mut Log<'_>) -> Option<Kee
         .collect();
     let from = from?;
     from.filled("network", log)?;
+    let place = from.place();
     let from = networks::list(&from, log);
     let private = if from.private { &NeverBan::PRIVATE[..] } else { &[] };
+    if let Some(everybody) = from.networks.iter().find(|net| net.prefix_len() == 0) {
+        log.error(place, format!("`keep_reachable.from`: {everybody} is everybody: whoever is covered passes this host's INPUT rules for these ports, so name the networks you trust"));
+    }
+    let mut ports = ports;
+    ports.sort_unstable();
+    ports.dedup();
     Some(KeepReachable { ports, from: private.iter().chain(&from.networks).copied().collect() })
 }
