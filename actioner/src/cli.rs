@@ -78,6 +78,8 @@ pub enum Command {
     Replay(Replay),
     /// Sum up what each rule did in the last days, or in dry run would have done: read it before you enforce
     Report(Report),
+    /// Prove in a network namespace of its own, on this very kernel, that bans, deletions and all that we need work here
+    Selftest(Selftest),
     /// Remove our drop rules and our sets, with the bans in them, and nothing else
     Teardown(Teardown),
     /// Completions and man pages.
@@ -285,6 +287,18 @@ pub struct Run {
     /// The --log.* flags.
     #[command(flatten)]
     pub log: web::log::Flags,
+}
+
+/// The flags of `selftest`.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// For scripts
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the webhook's unix socket shall be: whether one can be made beside it is tried, too
+    #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]
+    pub admin_socket: PathBuf,
 }
 
 /// The flags of `teardown`.

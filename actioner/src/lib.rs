@@ -52,6 +52,7 @@ pub mod replay;
 mod report;
 pub mod review;
 pub mod run;
+pub mod selftest;
 pub mod snapshot;
 pub mod source;
 pub mod spared;

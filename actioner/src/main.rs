@@ -4,7 +4,7 @@ use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
 use conntrack_actioner::command::{ban, bans, explain, panic, past, pause, say, status};
-use conntrack_actioner::{run, teardown};
+use conntrack_actioner::{run, selftest, teardown};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error.to_string()),
         },
+        Some(Command::Selftest(flags)) => {
+            selftest::selftest(flags.admin_socket.parent(), flags.json).say().into()
+        }
         Some(Command::Teardown(flags)) => match teardown::teardown(&flags) {
             Ok(done) => {
                 println!("{done}");

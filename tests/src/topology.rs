@@ -112,6 +112,14 @@ impl Topology {
         named.unwrap_or_else(|| panic!("the scene has no peer named {name}"))
     }
 
+    /// The router between the server and its peers.
+    ///
+    /// # Panics
+    /// When the scene has none.
+    pub fn router(&self) -> &Namespace {
+        self.router.as_ref().expect("a routed scene")
+    }
+
     /// The server's address of that family, the same for every peer.
     pub fn server_address(&self, family: Family) -> IpAddr {
         match family {
