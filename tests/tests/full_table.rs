@@ -6,6 +6,8 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::fs::symlink,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -46,6 +48,38 @@ rules:
   actions: [{ban: {for: 10m}}, {delete: all}]
 ";
 
+/// Which iptables a host has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tables {
+    Nft,
+    Legacy,
+}
+
+impl Tables {
+    /// The program of that kind.
+    fn named(self, program: &str) -> String {
+        match self {
+            Tables::Nft => program.to_owned(),
+            Tables::Legacy => program.replace("tables", "tables-legacy"),
+        }
+    }
+
+    /// A search path on which `iptables` is of that kind.
+    fn path(self, home: &Path) -> String {
+        let path = std::env::var("PATH").unwrap_or_default();
+        if self == Tables::Nft {
+            return path;
+        }
+        for family in ["iptables", "ip6tables"] {
+            for end in ["", "-save", "-restore"] {
+                let program = format!("{family}{end}");
+                symlink(format!("/usr/sbin/{}", self.named(&program)), home.join(program)).unwrap();
+            }
+        }
+        format!("{}:{path}", home.display())
+    }
+}
+
 /// An actioner that peers can reach, and its files.
 struct Actioner {
     running: Running,
@@ -54,6 +88,10 @@ struct Actioner {
 
 impl Actioner {
     fn start(namespace: &Namespace, policy: &str) -> Result<Actioner> {
+        Actioner::start_with(namespace, policy, Tables::Nft)
+    }
+
+    fn start_with(namespace: &Namespace, policy: &str, tables: Tables) -> Result<Actioner> {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name).display().to_string();
         fs::write(path("policy.yaml"), policy).unwrap();
@@ -61,13 +99,13 @@ impl Actioner {
             format!("--policy.file={}", path("policy.yaml")),
             format!("--storage.path={}", path("storage")),
             format!("--admin.socket={}", path("admin.sock")),
-            "--web.listen-address=0.0.0.0:10049".to_owned(),
             "--web.listen-address=[::]:10049".to_owned(),
             "--web.allow-unauthenticated-webhooks".to_owned(),
         ];
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let mut command = std::process::Command::new(Program::Actioner.path()?);
+        command.args(flags).env("PATH", tables.path(home.path()));
         let socket = Server::Unix(home.path().join("admin.sock"));
-        let running = Program::Actioner.start(namespace, socket, &flags)?;
+        let running = Running::start(namespace, command, socket)?;
         Ok(Actioner { running, home })
     }
 
@@ -165,8 +203,12 @@ fn fill(server: &Namespace) -> Result<Vec<String>> {
 }
 
 fn rules(namespace: &Namespace) -> Result<String> {
+    rules_of(namespace, Tables::Nft)
+}
+
+fn rules_of(namespace: &Namespace, tables: Tables) -> Result<String> {
     Ok(["iptables-save", "ip6tables-save"]
-        .map(|program| namespace.output(&[program]))
+        .map(|program| namespace.output(&[&tables.named(program)]))
         .into_iter()
         .collect::<Result<Vec<_>>>()?
         .concat())
@@ -190,11 +232,20 @@ fn a_full_table_keeps_nobody_out_who_is_covered_and_is_emptied_by_a_webhook_from
     let exporter = Program::Exporter.start(
         server,
         Program::Exporter.default_address(),
-        &["--web.listen-address=0.0.0.0:10048", "--web.listen-address=[::]:10048"],
+        &["--web.listen-address=[::]:10048"],
     )?;
     let actioner = Actioner::start(server, POLICY)?;
     let (v4, v6) = (scene.server_address(Family::V4), scene.server_address(Family::V6));
+    server.sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
     assert_eq!(ordinary(visitor, (v4, WEB).into()), 20, "before");
+    // What expires while the table is full would make room that nobody made.
+    wait_until("the table to be empty", SOON, || {
+        let held = list(server).unwrap().len();
+        match (held, number(server, "nf_conntrack_count").unwrap()) {
+            (0, 0) => Ok(()),
+            (held, count) => Err(format!("{held} listed, {count} counted")),
+        }
+    })?;
 
     let sources = fill(server)?;
     for (who, to) in [(visitor, v4), (visitor, v6), (monitor, v4), (server, Ipv4Addr::LOCALHOST.into())] {
@@ -222,16 +273,27 @@ fn a_full_table_keeps_nobody_out_who_is_covered_and_is_emptied_by_a_webhook_from
 
     let started = Instant::now();
     let table_id = actioner.status()["table_id"].as_str().unwrap().to_owned();
-    for source in &sources {
-        let body = alert(source, &table_id);
-        let answer = monitor.run(|| http::post(&address(v4, 10049), "/webhook", &[], body.as_bytes()))?;
-        assert!(answer.text().contains("\"banned\":1"), "{source}: {} {}", answer.status, answer.text());
-        if ordinary(visitor, (v4, WEB).into()) == 20 {
-            break;
+    let body = alert(&sources[0], &table_id);
+    let answer = monitor.run(|| http::post(&address(v4, 10049), "/webhook", &[], body.as_bytes()))?;
+    // Where a full table takes longer than 8 s to read, the answer is to try again and the work goes on.
+    assert!(matches!(answer.status, 200 | 503), "{} {}", answer.status, answer.text());
+    wait_until("the attacker to be banned", SOON * 3, || {
+        let bans = http::get(&actioner.socket(), "/api/v1/bans", &[]).unwrap().text();
+        let audit =
+            || fs::read_to_string(actioner.home.path().join("storage/audit.jsonl")).unwrap_or_default();
+        if bans.contains(&sources[0]) {
+            Ok(())
+        } else {
+            Err(format!("{}{}", actioner.running.process.log(), audit()))
         }
-    }
+    })?;
+    wait_until("ordinary connections to succeed again", SOON, || {
+        match ordinary(visitor, (v4, WEB).into()) {
+            20 => Ok(()),
+            some => Err(format!("{some} of 20; {}", actioner.running.process.log())),
+        }
+    })?;
     let freed = started.elapsed();
-    assert_eq!(ordinary(visitor, (v4, WEB).into()), 20, "ordinary connections again");
     println!(
         "a full table of {} assured entries: {EACH} of {EACH} scrapes, webhooks and ssh connections each in {:.1} s; attackers removed and 20 of 20 ordinary connections {:.1} s after the webhook",
         number(server, "nf_conntrack_max")?,
@@ -284,6 +346,13 @@ fn behind_a_filter_by_state_open_connections_go_on_and_large_answers_pass_a_narr
     let mut before = [open(Family::V4), open(Family::V6)];
     assert!(before.iter_mut().all(says));
     let actioner = Actioner::start(server, POLICY)?;
+    let covered = actioner.status()["keep_reachable"]["covered"].clone();
+    assert_eq!(
+        covered.as_array().map(Vec::len),
+        Some(2),
+        "both families: {}",
+        actioner.running.process.log()
+    );
     assert!(before.iter_mut().all(says), "a tracked connection goes on untracked");
 
     scene.router().ip("link set dev monitor mtu 1300")?;
@@ -335,10 +404,19 @@ fn behind_a_filter_by_state_open_connections_go_on_and_large_answers_pass_a_narr
 
 #[test]
 fn rules_are_put_back_counted_shown_and_gone_when_the_policy_says_so() -> Result<()> {
+    kept_by(Tables::Nft)
+}
+
+#[test]
+fn the_same_on_a_host_with_the_legacy_iptables() -> Result<()> {
+    kept_by(Tables::Legacy)
+}
+
+fn kept_by(tables: Tables) -> Result<()> {
     let scene = Topology::direct(&["visitor"])?;
     let server = &scene.server;
     server.command(&[
-        "iptables",
+        &tables.named("iptables"),
         "-t",
         "nat",
         "-A",
@@ -353,12 +431,12 @@ fn rules_are_put_back_counted_shown_and_gone_when_the_policy_says_so() -> Result
         "10048",
     ])?;
     let dry = POLICY.replace("enforce: true", "enforce: false");
-    let mut actioner = Actioner::start(server, &dry)?;
-    assert!(!rules(server)?.contains("keep reachable"), "dry run changes nothing");
+    let mut actioner = Actioner::start_with(server, &dry, tables)?;
+    assert!(!rules_of(server, tables)?.contains("keep reachable"), "dry run changes nothing");
     assert!(actioner.status()["keep_reachable"]["trouble"][0].as_str().unwrap().contains("enforces nothing"));
 
     actioner.reload(POLICY)?;
-    let stand = rules(server)?;
+    let stand = rules_of(server, tables)?;
     let status = &actioner.status()["keep_reachable"];
     assert_eq!(status["covered"][0]["ports"], json!([22, 10049]), "{status}");
     assert_eq!(status["covered"][1]["ports"], json!([22, 10048, 10049]), "IPv6 has no such rule: {status}");
@@ -370,18 +448,28 @@ fn rules_are_put_back_counted_shown_and_gone_when_the_policy_says_so() -> Result
     assert_eq!(actioner.metric("conntrack_actioner_keep_reachable_ports{state=\"refused\"}"), 1.0);
     assert_eq!(actioner.metric("conntrack_actioner_drift_total{what=\"keep_reachable\"}"), 0.0);
 
-    server.command(&["iptables", "-t", "raw", "-F", "conntrack-guard-out"])?;
-    server.command(&["iptables", "-I", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])?;
-    server.command(&["ip6tables", "-F", "OUTPUT"])?;
+    server.command(&[&tables.named("iptables"), "-t", "raw", "-F", "conntrack-guard-out"])?;
+    server.command(&[
+        &tables.named("iptables"),
+        "-I",
+        "INPUT",
+        "-m",
+        "conntrack",
+        "--ctstate",
+        "INVALID",
+        "-j",
+        "DROP",
+    ])?;
+    server.command(&[&tables.named("ip6tables"), "-F", "OUTPUT"])?;
     let lines = |text: &str| {
         let kept = |line: &&str| line.contains("keep reachable");
         text.lines().filter(kept).map(str::to_owned).collect::<Vec<_>>()
     };
-    wait_until("the rules to be put back", SOON, || match rules(server).unwrap() {
+    wait_until("the rules to be put back", SOON, || match rules_of(server, tables).unwrap() {
         now if lines(&now) == lines(&stand) => Ok(()),
         now => Err(now),
     })?;
-    let first = server.output(&["iptables", "-S", "INPUT", "1"])?;
+    let first = server.output(&[&tables.named("iptables"), "-S", "INPUT", "1"])?;
     assert!(first.contains("-j conntrack-guard-in"), "before what drops: {first}");
     wait_until("the drift to be counted", SOON, || {
         match actioner.metric("conntrack_actioner_drift_total{what=\"keep_reachable\"}") {
@@ -393,10 +481,43 @@ fn rules_are_put_back_counted_shown_and_gone_when_the_policy_says_so() -> Result
     let without =
         POLICY.lines().filter(|line| !line.starts_with("keep_reachable")).collect::<Vec<_>>().join("\n");
     actioner.reload(&without)?;
-    let left = rules(server)?;
+    let left = rules_of(server, tables)?;
     assert!(!left.contains("keep reachable") && !left.contains("conntrack-guard-in"), "{left}");
     assert!(left.contains("drop banned sources"), "bans are something else: {left}");
     assert_eq!(actioner.status()["keep_reachable"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn a_filter_of_nftables_own_that_would_cut_peers_off_keeps_everything_tracked() -> Result<()> {
+    let scene = Topology::direct(&["monitor"])?;
+    let (server, monitor) = (&scene.server, &scene.peer("monitor").namespace);
+    let _echo = echo(server, scene.server_address(Family::V4), SSH)?;
+    let filter = |new: &str| {
+        format!(
+            "table inet filter {{ chain input {{ type filter hook input priority 0; policy drop;\n\
+             ct state established,related accept\nct state {new} tcp dport 22 accept\n}}; }}"
+        )
+    };
+    server.nft(&filter("new"))?;
+    let mut open = monitor.run(|| TcpStream::connect(scene.server_socket(Family::V4, SSH)).unwrap());
+    open.set_read_timeout(Some(SOON)).unwrap();
+    let actioner = Actioner::start(server, POLICY)?;
+    let status = || actioner.status()["keep_reachable"].clone();
+    assert_eq!(status()["covered"], json!([]), "{}", status());
+    let why = status()["refused"][0]["why"].as_str().unwrap().to_owned();
+    assert!(
+        why.contains("table inet filter") && why.contains("tcp dport 22 ct state untracked accept"),
+        "{why}"
+    );
+    assert!(says(&mut open) && monitor.run(|| answered(scene.server_socket(Family::V4, SSH))), "as before");
+
+    server.nft(&format!("delete table inet filter\n{}", filter("{ new, untracked }")))?;
+    wait_until("the ports to be covered", SOON, || match status() {
+        now if now["covered"].as_array().is_some_and(|covered| covered.len() == 2) => Ok(()),
+        now => Err(now),
+    })?;
+    assert!(says(&mut open) && monitor.run(|| answered(scene.server_socket(Family::V4, SSH))), "untracked");
     Ok(())
 }
 

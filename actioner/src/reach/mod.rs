@@ -206,6 +206,7 @@ struct Rules {
     /// Of the other iptables, whose rules stand besides and are not shown by this one.
     legacy: String,
     nftables: String,
+    by_nftables: bool,
 }
 
 impl Rules {
@@ -223,6 +224,7 @@ impl Rules {
             iptables: run(save(family), &[], "")?,
             legacy: if by_nftables { if_there(legacy, &[])? } else { String::new() },
             nftables: if_there("nft", &["-s", "-t", "list", "ruleset"])?,
+            by_nftables,
         })
     }
 
@@ -249,7 +251,10 @@ impl Rules {
                 "iptables-legacy has a filter besides (`{rule}`), which an accept of ours cannot pass: move its rules to iptables, or remove them"
             ));
         }
-        match native::objection(&self.nftables, family, port)? {
+        let iptables = tables(&self.iptables);
+        // The legacy one shows tables of its own, which are not those of nftables.
+        let shown: Vec<&str> = iptables.keys().copied().filter(|_| self.by_nftables).collect();
+        match native::objection(&self.nftables, family, port, &shown)? {
             Objection::Translates(rule) => Some(translated(&rule)),
             Objection::Drops(table) => Some(format!(
                 "nftables' {table} drops by connection state and accepts no untracked packet, so port {port} would be cut off: add to its input chain `tcp dport {port} ct state untracked accept` for these peers (and the same with sport to its output chain if that drops)"

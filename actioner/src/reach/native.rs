@@ -12,9 +12,9 @@ pub(super) enum Objection {
     Translates(String),
 }
 
-/// The first objection to this port.
-pub(super) fn objection(ruleset: &str, family: Family, port: u16) -> Option<Objection> {
-    let concerned = tables(ruleset).into_iter().filter(|(name, _)| concerns(name, family));
+/// The first objection to this port. `shown` are the tables of the family's own that `iptables-save` shows, and so are none of these.
+pub(super) fn objection(ruleset: &str, family: Family, port: u16, shown: &[&str]) -> Option<Objection> {
+    let concerned = tables(ruleset).into_iter().filter(|(name, _)| concerns(name, family, shown));
     concerned.into_iter().find_map(|(name, lines)| {
         let rule = lines.iter().find(|line| translates(line, port));
         rule.map(|rule| Objection::Translates(format!("{rule} ({name})")))
@@ -22,31 +22,26 @@ pub(super) fn objection(ruleset: &str, family: Family, port: u16) -> Option<Obje
     })
 }
 
-/// Tables with their lines, without those that iptables writes: it shows them itself.
+/// Tables with their lines.
 fn tables(ruleset: &str) -> Vec<(&str, Vec<&str>)> {
     let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
-    let (mut inside, mut managed) = (false, false);
     for line in ruleset.lines() {
-        if line.starts_with("# Warning:") && line.contains("managed by iptables-nft") {
-            managed = true;
-        } else if line.starts_with("table ") {
-            inside = !managed;
-            managed = false;
-            if inside {
-                tables.push((line.trim_end_matches([' ', '{']), Vec::new()));
-            }
-        } else if inside && let Some((_, lines)) = tables.last_mut() {
+        if line.starts_with("table ") {
+            tables.push((line.trim_end_matches([' ', '{']), Vec::new()));
+        } else if let Some((_, lines)) = tables.last_mut() {
             lines.push(line.trim());
         }
     }
     tables
 }
 
-fn concerns(name: &str, family: Family) -> bool {
-    match name.split_whitespace().nth(1) {
+fn concerns(table: &str, family: Family, shown: &[&str]) -> bool {
+    let mut words = table.split_whitespace().skip(1);
+    let (of, name) = (words.next(), words.next().unwrap_or_default());
+    match of {
         Some("inet") => true,
-        Some("ip") => family == Family::Ipv4,
-        Some("ip6") => family == Family::Ipv6,
+        Some("ip") => family == Family::Ipv4 && !shown.contains(&name),
+        Some("ip6") => family == Family::Ipv6 && !shown.contains(&name),
         _ => false,
     }
 }
@@ -95,16 +90,16 @@ mod tests {
     #[test]
     fn a_filter_by_state_must_know_untracked_packets() {
         let drops = Some(Objection::Drops("table inet filter".to_owned()));
-        assert_eq!(objection(FILTER, Family::Ipv4, 22), drops);
-        assert_eq!(objection(FILTER, Family::Ipv6, 22), drops);
+        assert_eq!(objection(FILTER, Family::Ipv4, 22, &[]), drops);
+        assert_eq!(objection(FILTER, Family::Ipv6, 22, &[]), drops);
         let taught = FILTER.replace("tcp dport 22 accept", "tcp dport 22 ct state new,untracked accept");
-        assert_eq!(objection(&taught, Family::Ipv4, 22), None);
+        assert_eq!(objection(&taught, Family::Ipv4, 22, &[]), None);
         let banning = "table inet f2b {\n\tchain x {\n\t\ttype filter hook input priority -1; policy accept;\n\t\tip saddr @bad reject\n\t}\n}\n";
-        assert_eq!(objection(banning, Family::Ipv4, 22), None);
-        let by_iptables =
-            format!("# Warning: table ip filter is managed by iptables-nft, do not touch!\n{FILTER}");
-        assert_eq!(objection(&by_iptables, Family::Ipv4, 22), None);
-        assert_eq!(objection(&FILTER.replace("inet", "ip6"), Family::Ipv4, 22), None);
+        assert_eq!(objection(banning, Family::Ipv4, 22, &[]), None);
+        let of_ip = FILTER.replace("inet", "ip");
+        assert_eq!(objection(&of_ip, Family::Ipv4, 22, &["filter"]), None, "iptables wrote it");
+        assert!(objection(&of_ip, Family::Ipv4, 22, &["nat"]).is_some());
+        assert_eq!(objection(&FILTER.replace("inet", "ip6"), Family::Ipv4, 22, &[]), None);
     }
 
     #[test]
@@ -115,7 +110,7 @@ mod tests {
             )
         };
         let refused = |rule: &str, port| {
-            matches!(objection(&nat(rule), Family::Ipv4, port), Some(Objection::Translates(_)))
+            matches!(objection(&nat(rule), Family::Ipv4, port, &[]), Some(Objection::Translates(_)))
         };
         let redirect = "tcp dport 80 counter packets 0 bytes 0 redirect to :8080";
         assert!(refused(redirect, 80) && refused(redirect, 8080) && !refused(redirect, 22));
