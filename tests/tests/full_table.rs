@@ -222,6 +222,7 @@ fn a_full_table_keeps_nobody_out_who_is_covered_and_is_emptied_by_a_webhook_from
     let scene = Topology::direct(&["monitor", "visitor"])?;
     let (server, monitor, visitor) =
         (&scene.server, &scene.peer("monitor").namespace, &scene.peer("visitor").namespace);
+    server.sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
     let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let _echoes = [
         echo(server, any4, SSH)?,
@@ -236,7 +237,6 @@ fn a_full_table_keeps_nobody_out_who_is_covered_and_is_emptied_by_a_webhook_from
     )?;
     let actioner = Actioner::start(server, POLICY)?;
     let (v4, v6) = (scene.server_address(Family::V4), scene.server_address(Family::V6));
-    server.sysctl("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
     assert_eq!(ordinary(visitor, (v4, WEB).into()), 20, "before");
     // What expires while the table is full would make room that nobody made.
     wait_until("the table to be empty", SOON, || {
