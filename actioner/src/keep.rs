@@ -242,7 +242,7 @@ impl Effects {
                     self.reach.idle(asked.map(|_| DRY));
                 }
                 Err(error) => {
-                    tracing::error!(error, "the rules that kept ports reachable cannot be taken out")
+                    tracing::error!(error, "the rules that kept ports reachable cannot be taken out");
                 }
             },
         }
