@@ -10,7 +10,7 @@ use tests::{Result, http, wait::wait_until};
 
 use crate::{
     kept::{banned, forget_everything, kill},
-    lab::{HIM, Home, POLICY, SOON, count, fill, quiet},
+    lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, quiet},
 };
 
 const SET: &str = "conntrack-guard-4";
@@ -107,5 +107,62 @@ fn grace_with_its_giver_offences_and_budget_outlive_a_restart() -> Result<()> {
     })?;
     let exhausted = second.alert(&["198.51.100.68"])?;
     assert_eq!(exhausted["reasons"]["budget_exhausted"]["count"], 1, "{exhausted}");
+    Ok(())
+}
+
+/// Five bans whose effect is awaited, and a restart after which that moment has almost come.
+fn on_trial(name: &str) -> Result<(tests::netns::Namespace, Home)> {
+    let lab = quiet(name)?;
+    let home = Home::new(POLICY);
+    let five: Vec<String> = (1..=5).map(|host| format!("198.51.100.{host}")).collect();
+    five.iter().try_for_each(|source| fill(&lab, source, 30))?;
+    let mut first = home.start(&lab)?;
+    assert_eq!(count(&first.alert(&five.iter().map(String::as_str).collect::<Vec<_>>())?, "banned"), 5);
+    kill(&mut first)?;
+    let mut state = stored(&home);
+    let trial = &mut state["breaker"]["trial"];
+    let before = trial["assured_before"].as_u64().unwrap();
+    assert!(trial["bans"] == 5 && (150..160).contains(&before), "it is written down: {trial}");
+    // A minute is too long for a test: it is up in six seconds.
+    trial["settles"] = (trial["settles"].as_u64().unwrap() - 54_000).into();
+    fs::write(home.path("storage/state.json"), state.to_string()).unwrap();
+    Ok((lab, home))
+}
+
+/// Whether it is open, once the trial is over.
+fn opened(actioner: &Actioner<'_>) -> Result<bool> {
+    std::thread::sleep(Duration::from_secs(7));
+    actioner.alert(&[HIM])?;
+    Ok(actioner.metric("breaker_open")? == 1.0)
+}
+
+#[test]
+fn a_flood_of_forged_sources_does_not_open_the_breaker_and_lasting_pressure_does() -> Result<()> {
+    let (lab, home) = on_trial("spoofed")?;
+    let actioner = home.start(&lab)?;
+    let forged = |host: u32| {
+        format!(
+            "-I -s 10.1.{}.{} -d 192.0.2.1 -p tcp --sport 1 --dport 80 --state SYN_RECV -t 600\n",
+            host >> 8,
+            host & 255
+        )
+    };
+    let lines: String = (0..900).map(forged).collect();
+    lab.command_with_input(&["conntrack", "--load-file", "-"], &lines)?;
+    fill(&lab, HIM, 30)?;
+    assert!(!opened(&actioner)?, "{}", actioner.log());
+    assert_eq!(banned(&lab).len(), 6, "and the next is banned");
+    drop(actioner);
+
+    let (lab, home) = on_trial("pressure")?;
+    let mut actioner = home.start(&lab)?;
+    (1..=6).try_for_each(|host| fill(&lab, &format!("203.0.113.{host}"), 30))?;
+    fill(&lab, HIM, 30)?;
+    assert!(opened(&actioner)?, "{}", actioner.log());
+    assert_eq!(banned(&lab).len(), 5);
+    kill(&mut actioner)?;
+    let next = home.start(&lab)?;
+    assert_eq!(next.metric("breaker_open")?, 1.0, "it stays open over a restart");
+    assert_eq!(next.alert(&[HIM])?["reasons"]["breaker_open"]["count"], 1);
     Ok(())
 }
