@@ -14,7 +14,7 @@ use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
 use crate::now::Now;
 use crate::orders::{Order, Unread, with_company};
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, Plan, enforced_bans};
 use crate::policy::{Policy, Sources};
 use crate::pressure::{Gauge, LastDump, due};
 use crate::reach::Reach;
@@ -233,11 +233,7 @@ impl Effects {
 
     /// What was banned is on trial: the breaker looks later whether it helped.
     fn put_on_trial(&mut self, plans: &[&Plan], outcome: &Outcome, survey: &Survey, now: Now) {
-        let bans = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
-        let nets = bans.filter_map(|verdict| match &verdict.decision {
-            Decision::Ban(ban) => Some(ban.net),
-            _ => None,
-        });
+        let nets = enforced_bans(plans);
         let in_force = nets.filter(|net| matches!(outcome.ban(net), Some(Banned::InForce { .. }))).count();
         self.state.banned(u32::try_from(in_force).unwrap_or(u32::MAX), assured_tcp(survey), now);
     }

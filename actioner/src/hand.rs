@@ -90,10 +90,7 @@ impl Effects {
 
     fn unban_by_hand(&mut self, net: IpNet, by: &str) -> Answer {
         let now = Now::read();
-        let banned = |other: &IpNet| {
-            self.state.rows(true, now).chain(self.state.rows(false, now)).any(|(net, _)| net == *other)
-        };
-        if !banned(&net) && !self.in_kernel.contains(&net) {
+        if !self.state.nets(now).any(|banned| banned == net) && !self.in_kernel.contains(&net) {
             let mut around =
                 self.state.rows(true, now).map(|(wider, _)| wider).filter(|wider| wider.contains(&net));
             return Err(Denied::NotFound(match around.next() {
@@ -108,8 +105,7 @@ impl Effects {
 
     fn unban_all(&mut self, by: &str) -> Answer {
         let now = Now::read();
-        let mut nets: Vec<IpNet> =
-            self.state.rows(true, now).chain(self.state.rows(false, now)).map(|(net, _)| net).collect();
+        let mut nets: Vec<IpNet> = self.state.nets(now).collect();
         nets.extend(&self.in_kernel);
         nets.sort();
         nets.dedup();

@@ -1,18 +1,17 @@
-//! What is kept up whatever happens: sets, rule and bans in the kernel as the state says, the state on the disk, and what the
-//! program shows of itself.
+//! What is kept up whatever happens: sets, rule and bans in the kernel as the state says, and the state on the disk.
 
-use crate::audit::{Event, What, rfc3339};
+use crate::audit::{Event, What};
 use crate::effects::{Effects, FLOOD_SHOWN};
 use crate::enforce::{Banned, Outcome};
 use crate::firewall::{Ban, Element};
 use crate::guard::may_be_banned;
+use crate::host::Host;
 use crate::now::Now;
 use crate::panic_file;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Plan, enforced_bans};
 use crate::policy::Policy;
 use crate::reconcile::{Differences, differences};
 use crate::refusal::Refusal;
-use crate::snapshot::{self, PolicyStatus, Snapshot, Status, Stopped, StoreStatus, Windows};
 use ipnet::IpNet;
 use std::collections::HashSet;
 
@@ -82,18 +81,20 @@ impl Effects {
 
     /// A ban of one who is spared since then ends: by a new policy, or because the address is ours now.
     pub(crate) fn lift_spared(&mut self, policy: &Policy) {
-        let now = Now::read();
-        let host = match self.surroundings.host(now) {
-            Ok(host) => host,
+        match self.surroundings.host(Now::read()) {
+            Ok(host) => self.lift(policy, &host),
             Err(error) => {
                 tracing::error!(error, "whom this host spares cannot be read: bans stay as they are");
-                return;
             }
-        };
+        }
+    }
+
+    fn lift(&mut self, policy: &Policy, host: &Host) {
+        let now = Now::read();
         let spared: Vec<(IpNet, Refusal)> = self
             .state
             .rows(true, now)
-            .filter_map(|(net, _)| Some((net, may_be_banned(net, &host, policy).err()?)))
+            .filter_map(|(net, _)| Some((net, may_be_banned(net, host, policy).err()?)))
             .collect();
         let mut lifted = Vec::new();
         for (net, why) in spared {
@@ -113,15 +114,16 @@ impl Effects {
         self.in_kernel.retain(|net| !lifted.contains(net));
     }
 
-    /// An address that became this host's own, its gateway or its resolver is banned no longer.
+    /// Looks who is logged in; and an address that became this host's own, its gateway or its resolver is banned no longer.
     fn follow_host(&mut self, now: Now) {
         if self.state.active(now) == 0 {
-            return;
+            return self.surroundings.look_round(now);
         }
-        let Ok(host) = self.surroundings.host(now) else { return };
-        if self.host_before.replace(host.clone()).is_none_or(|before| before != host) {
+        let Ok(host) = self.surroundings.host(now) else { return self.surroundings.look_round(now) };
+        if self.host_before.as_ref() != Some(&host) {
             let policy = std::sync::Arc::clone(&self.policy);
-            self.lift_spared(&policy);
+            self.lift(&policy, &host);
+            self.host_before = Some(host);
         }
     }
 
@@ -146,7 +148,6 @@ impl Effects {
         {
             tracing::error!(error, "the panic is still not complete");
         }
-        self.surroundings.look_round(now);
         self.follow_host(now);
         if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
             self.mind_flood(None);
@@ -201,10 +202,7 @@ impl Effects {
         if self.switch.may_act() {
             return;
         }
-        let bans = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
-        let bans = bans.filter(|verdict| matches!(verdict.decision, Decision::Ban(_)));
-        let nets = bans.filter_map(|verdict| verdict.decision.net());
-        self.withheld.extend(nets.filter(|net| outcome.failure(net).is_some()));
+        self.withheld.extend(enforced_bans(plans).filter(|net| outcome.failure(net).is_some()));
     }
 
     /// The ports of `keep_reachable` answer, whatever the table holds. In dry run the firewall is not touched.
@@ -344,69 +342,5 @@ impl Effects {
         }
         self.store.save(&self.state, now);
         self.show(now);
-    }
-
-    fn show(&mut self, now: Now) {
-        let enforces = self.policy.enforces_anything();
-        // What is in a set that no rule asks is not in force.
-        let drops = |net: &&IpNet| self.wall.as_ref().is_none_or(|wall| wall.drops(net));
-        let in_force: HashSet<IpNet> = self.in_kernel.iter().filter(drops).copied().collect();
-        let active = if self.wall.is_some() { self.state.active(now) } else { in_force.len() };
-        let budget = self.state.budget(&self.policy.limits, enforces, now);
-        self.metrics.set_bans(active, self.policy.limits.active_bans, in_force.len());
-        self.metrics.set_budget(budget);
-        let stopped = self.state.may_act(now).is_err();
-        self.metrics.set_health(
-            stopped,
-            self.state.breaker().open(now).is_some(),
-            self.store.degraded().is_some(),
-        );
-        let status = self.status([active, in_force.len()], budget, now);
-        self.published.publish(Snapshot { status, bans: snapshot::bans(&self.state, &in_force, now) });
-    }
-
-    fn status(&self, [active, in_force]: [usize; 2], [minute, hour]: [f64; 2], now: Now) -> Status {
-        let at = |boot| rfc3339(now.wall_at(boot));
-        let limits = &self.policy.limits;
-        let breaker = self.state.breaker().open(now).map(|open| Stopped {
-            since: None,
-            until: Some(at(open.until)),
-            by: format!(
-                "{} bans did not lower the pressure: {} assured entries before, {} after",
-                open.bans, open.before, open.after
-            ),
-        });
-        let paused = self.state.paused(now).map(|pause| Stopped {
-            since: Some(snapshot::wall(pause.since)),
-            until: pause.until.map(at),
-            by: pause.by.clone(),
-        });
-        let panicked = panic_file::read(&self.storage).map(|file| Stopped {
-            since: Some(file.since),
-            until: None,
-            by: file.by,
-        });
-        let by_memory =
-            || self.state.panicked().map(|by| Stopped { by: by.to_owned(), ..Stopped::default() });
-        Status {
-            version: env!("CARGO_PKG_VERSION"),
-            enforcing: self.policy.enforces_anything(),
-            paused,
-            panicked: panicked.or_else(by_memory),
-            breaker,
-            table: self.gauge.as_ref().and_then(|gauge| gauge.read().ok()),
-            active_bans: active,
-            enforced_bans: in_force,
-            budget: Windows { minute, hour },
-            budget_limits: Windows { minute: limits.bans_per_minute, hour: limits.bans_per_hour },
-            store: StoreStatus {
-                path: self.store.path().display().to_string(),
-                degraded: self.store.degraded().map(str::to_owned),
-            },
-            policy: PolicyStatus { hash: self.policy.hash.clone(), loaded: self.policy_loaded.clone() },
-            table_id: self.table_id.clone(),
-            keep_reachable: self.reach.status().cloned(),
-            warnings: self.policy.warnings.clone(),
-        }
     }
 }

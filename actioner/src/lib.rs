@@ -53,6 +53,7 @@ mod report;
 pub mod review;
 pub mod run;
 pub mod selftest;
+mod show;
 pub mod snapshot;
 pub mod source;
 pub mod spared;

@@ -20,6 +20,12 @@ impl Now {
         Now { boot, wall: SystemTime::now() }
     }
 
+    /// Milliseconds since 1970 by the wall clock; 0 before that.
+    pub fn milliseconds(&self) -> u64 {
+        let since = self.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The wall clock at a moment of the boot clock, as seen from now: for people.
     pub fn wall_at(&self, boot: Duration) -> SystemTime {
         match boot.checked_sub(self.boot) {

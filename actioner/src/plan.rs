@@ -75,6 +75,15 @@ pub struct PlannedBan {
     pub delete: Option<DeleteAction>,
 }
 
+/// What these plans newly ban, those of dry run left out.
+pub fn enforced_bans<'p>(plans: &'p [&Plan]) -> impl Iterator<Item = IpNet> + 'p {
+    let verdicts = plans.iter().filter(|plan| plan.enforce).flat_map(|plan| &plan.verdicts);
+    verdicts.filter_map(|verdict| match &verdict.decision {
+        Decision::Ban(ban) => Some(ban.net),
+        _ => None,
+    })
+}
+
 impl Plan {
     /// A plan that refuses the alert before a rule was found.
     pub fn refused(refusal: Refusal) -> Plan {

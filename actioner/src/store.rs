@@ -13,7 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 mod disk;
 
@@ -112,7 +112,7 @@ impl Store {
                 Err(why) => why,
             },
         };
-        let seconds = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = now.milliseconds() / 1000;
         let aside = self.directory.join(format!("state.json.set-aside-{seconds}"));
         let kept = match fs::rename(&path, &aside) {
             Ok(()) => format!("it is kept as {}", aside.display()),
@@ -210,8 +210,7 @@ impl Store {
 const SET: u128 = 60_000;
 
 fn ahead(now: Now) -> i128 {
-    let wall = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    wall.as_millis().cast_signed() - now.boot.as_millis().cast_signed()
+    i128::from(now.milliseconds()) - now.boot.as_millis().cast_signed()
 }
 
 impl Drop for Store {

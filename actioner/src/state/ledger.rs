@@ -160,7 +160,7 @@ impl Ledger {
     pub(super) fn put(&mut self, net: IpNet, cause: Cause, until: Option<Duration>, now: Now) {
         let rows = self.bans.entry(net).or_default();
         rows.retain(|row| row.lasts_at(now));
-        rows.push(Row { cause, until, since: since_1970(now) });
+        rows.push(Row { cause, until, since: now.milliseconds() });
     }
 
     /// The networks whose last ban has ended.
@@ -177,9 +177,4 @@ impl Ledger {
             !rows.is_empty()
         });
     }
-}
-
-fn since_1970(now: Now) -> u64 {
-    let since = now.wall.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -117,6 +117,11 @@ impl State {
         self.ledger(enforce).rows(now)
     }
 
+    /// Every network that is banned, or would be in dry run; as often as there are reasons.
+    pub fn nets(&self, now: Now) -> impl Iterator<Item = IpNet> {
+        self.rows(true, now).chain(self.rows(false, now)).map(|(net, _)| net)
+    }
+
     /// How long the next ban of this network under this rule lasts, and the how-manieth offence it would be.
     pub fn next_ban(
         &self,
@@ -257,9 +262,8 @@ impl State {
     /// Nothing is done until the pause ends.
     pub fn set_pause(&mut self, lasts: Option<Duration>, by: &str, now: Now) {
         self.revision += 1;
-        let since = now.wall.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.pause = Some(Pause { until: lasts.map(|lasts| now.boot + lasts), since, by: by.to_owned() });
+        let until = lasts.map(|lasts| now.boot + lasts);
+        self.pause = Some(Pause { until, since: now.milliseconds(), by: by.to_owned() });
     }
 
     /// Ends a panic and a pause and closes the breaker. Returns what of them there was.

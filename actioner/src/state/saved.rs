@@ -7,7 +7,7 @@ use crate::now::Now;
 use crate::spared::Memory;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What the file is, so that another program's is not taken for it.
 pub const FORMAT: &str = "conntrack-guard state";
@@ -104,7 +104,7 @@ impl State {
             machine: clock.machine.clone(),
             boot_id: clock.boot_id.clone(),
             boot: clock.now.boot,
-            wall: since_1970(clock.now),
+            wall: clock.now.milliseconds(),
             enforced: SavedLedger::of(&self.enforced),
             dry_run: SavedLedger::of(&self.shadow),
             grace: grace.collect(),
@@ -117,7 +117,7 @@ impl State {
     /// As it was, less what has ended since. After a reboot only the wall clock knows how long that took; one that was set back
     /// says nothing has passed, for protection does not end because of a clock.
     pub fn restore(saved: Saved, clock: &Clock) -> State {
-        let passed = since_1970(clock.now).saturating_sub(saved.wall);
+        let passed = clock.now.milliseconds().saturating_sub(saved.wall);
         let offset = saved.boot + Duration::from_millis(passed);
         let same_boot = saved.is_of(clock);
         let now = clock.now.boot;
@@ -184,14 +184,10 @@ impl SavedLedger {
     }
 }
 
-fn since_1970(now: Now) -> u64 {
-    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
 
     fn clock(boot_id: &str, boot: u64, wall: u64) -> Clock {
         let now =
