@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help build man metrics pictures run run-stack demo compare bench test soak-kill soak-socketless crowd test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
-TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps
+TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
 # Rust links with it.
 COMPILER := gcc libc6-dev
 CARGO := cargo

@@ -167,7 +167,7 @@ fn effects(
     let (store, loaded) = Store::open(&flags.storage, now)?;
     let (state, adopts) = match loaded {
         Loaded::State { state, same_boot } => {
-            surroundings.restore(state.remembered(), same_boot, now);
+            surroundings.restore(state.remembered(), now);
             // After a reboot there is nothing of ours in the kernel that it did not get from somebody else.
             (*state, same_boot)
         }

@@ -62,9 +62,9 @@ impl Surroundings {
         self.unwritten |= self.remembered.remember(Why::WebhookPeer, address, now);
     }
 
-    /// Takes in what a store kept of an earlier run; `same_boot`: it was written since this boot.
-    pub fn restore(&mut self, rows: &[Memory], same_boot: bool, now: Now) {
-        self.remembered.restore(rows, same_boot, now);
+    /// Takes in what a store kept of an earlier run, told by this boot's clock.
+    pub fn restore(&mut self, rows: &[Memory], now: Now) {
+        self.remembered.restore(rows, true, now);
     }
 
     /// What a store should keep, if it is other than when this was last asked; at most once an hour for a peer.

@@ -25,11 +25,13 @@ pub enum Tool {
     Perl,
     /// Loads a file of sysctls, as a boot does.
     Sysctl,
+    /// Gives one program a wall clock of its own.
+    Faketime,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Conntrack,
         Self::Ipset,
         Self::Iptables,
@@ -39,6 +41,7 @@ impl Tool {
         Self::Setpriv,
         Self::Perl,
         Self::Sysctl,
+        Self::Faketime,
     ];
 
     /// The program's name and Debian's package that has it.
@@ -53,6 +56,7 @@ impl Tool {
             Self::Setpriv => ("setpriv", "util-linux"),
             Self::Perl => ("perl", "perl-base"),
             Self::Sysctl => ("sysctl", "procps"),
+            Self::Faketime => ("faketime", "faketime"),
         }
     }
 

@@ -37,6 +37,17 @@ pub struct Memory {
     pub until_wall: u64,
 }
 
+impl Memory {
+    /// The same with the wall clock of a moment of the same boot: it may have been set since.
+    pub fn told_at(&self, now: Now) -> Memory {
+        Memory { until_wall: seconds(now.wall_at(Duration::from_secs(self.until_boot))), ..*self }
+    }
+}
+
+fn seconds(wall: SystemTime) -> u64 {
+    wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// Peers who passed authentication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remembered {
@@ -71,12 +82,11 @@ impl Remembered {
 
     /// What a store keeps.
     pub fn rows(&self, now: Now) -> Vec<Memory> {
-        let wall = |boot| now.wall_at(boot).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let row = |(&(why, address), &until): (&(Why, IpAddr), &Duration)| Memory {
             why,
             address,
             until_boot: until.as_secs(),
-            until_wall: wall(until),
+            until_wall: seconds(now.wall_at(until)),
         };
         self.until.iter().map(row).collect()
     }

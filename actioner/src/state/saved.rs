@@ -4,7 +4,7 @@ use super::bucket::Bucket;
 use super::ledger::{Ledger, Offences, Row};
 use super::{Breaker, Grace, Pause, State};
 use crate::now::Now;
-use crate::spared::Memory;
+use crate::spared::{Memory, Remembered};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -110,7 +110,8 @@ impl State {
             grace: grace.collect(),
             breaker: self.breaker.clone(),
             pause: self.pause.clone(),
-            remembered: self.remembered.clone(),
+            // The wall clock may have been set since they were remembered.
+            remembered: self.remembered.iter().map(|memory| memory.told_at(clock.now)).collect(),
         }
     }
 
@@ -120,11 +121,13 @@ impl State {
         let passed = clock.now.milliseconds().saturating_sub(saved.wall);
         let offset = saved.boot + Duration::from_millis(passed);
         let same_boot = saved.is_of(clock);
-        let now = clock.now.boot;
+        let now = clock.now;
         let to = |deadline: Duration| {
-            let left = deadline.checked_sub(if same_boot { now } else { offset })?;
-            (!left.is_zero()).then(|| now + left)
+            let left = deadline.checked_sub(if same_boot { now.boot } else { offset })?;
+            (!left.is_zero()).then(|| now.boot + left)
         };
+        let mut remembered = Remembered::default();
+        remembered.restore(&saved.remembered, same_boot, now);
         let grace = saved
             .grace
             .into_iter()
@@ -140,7 +143,7 @@ impl State {
             breaker: saved.breaker.moved(to),
             pause,
             panicked: None,
-            remembered: saved.remembered,
+            remembered: remembered.rows(now),
             revision: 0,
         }
     }
@@ -187,6 +190,7 @@ impl SavedLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spared::Why;
     use std::time::SystemTime;
 
     fn clock(boot_id: &str, boot: u64, wall: u64) -> Clock {
@@ -240,6 +244,23 @@ mod tests {
         let refused = state.grace(&"192.0.2.8/32".parse().unwrap(), later.now).unwrap_err();
         assert_eq!(refused.reason(), "unbanned_by_hand");
         assert_eq!(state.paused(later.now).unwrap().until, Some(Duration::from_secs(5 + 7100)));
+    }
+
+    #[test]
+    fn a_peer_is_spared_as_long_over_a_clock_that_is_set_a_reboot_and_a_restart() {
+        let mut remembered = Remembered::default();
+        let passed = clock("a", 1000, 1000);
+        remembered.remember(Why::SshSession, "192.0.2.9".parse().unwrap(), passed.now);
+        let mut state = State::new();
+        state.remember(remembered.rows(passed.now));
+        let left = |state: &State, now: u64| state.remembered().first().map(|peer| peer.until_boot - now);
+        assert_eq!(left(&state, 1000), Some(25 * 3600));
+        let [set, rebooted, again] =
+            [clock("a", 1010, 50_000), clock("b", 20, 50_020), clock("b", 50, 50_050)];
+        let state = State::restore(state.save(&set), &rebooted);
+        assert_eq!(left(&state, 20), Some(25 * 3600 - 10 - 20));
+        let state = State::restore(state.save(&rebooted), &again);
+        assert_eq!(left(&state, 50), Some(25 * 3600 - 10 - 20 - 30));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod again;
 mod body;
+mod clock;
 mod dead_slots;
 mod door;
 mod hoarder;
