@@ -139,7 +139,7 @@ impl Store {
                 "another machine wrote it (its /etc/machine-id differs): its bans are not ours".to_owned()
             );
         }
-        let saved: Saved = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let saved: Saved<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let same_boot = saved.is_of(&self.clock(now));
         let state = Box::new(State::restore(saved, &self.clock(now)));
         Ok(Loaded::State { state, same_boot })

@@ -48,7 +48,8 @@ struct Ask {
 pub(super) struct Asks {
     set: String,
     asks: Vec<Ask>,
-    index: HashMap<IpNet, usize, RandomState>,
+    /// By their place in `asks`: a set holds fewer than 2³².
+    index: HashMap<IpNet, u32, RandomState>,
     refusals: HashMap<usize, Refusal>,
     readings: usize,
     /// Seconds that an element written since the first reading may show less than was written.
@@ -82,7 +83,8 @@ impl Asks {
     /// Asks for a prefix and returns its number. Of a prefix that is asked for twice, the longer time counts.
     pub(super) fn push(&mut self, net: IpNet, seconds: u32) -> usize {
         let net = net.trunc();
-        let number = *self.index.entry(net).or_insert(self.asks.len());
+        let next = u32::try_from(self.asks.len()).unwrap_or(u32::MAX);
+        let number = *self.index.entry(net).or_insert(next) as usize;
         match self.asks.get_mut(number) {
             Some(ask) => ask.seconds = ask.seconds.max(seconds),
             None => self.asks.push(Ask { net, seconds, before: None, now: None }),
@@ -104,7 +106,7 @@ impl Asks {
     /// An element of the set.
     pub(super) fn see(&mut self, held: Held) {
         if let Some(number) = self.index.get(&held.net) {
-            let ask = &mut self.asks[*number];
+            let ask = &mut self.asks[*number as usize];
             ask.now = Some(held.into());
             if self.readings == 1 {
                 ask.before = ask.now;

@@ -207,13 +207,12 @@ impl<S: Sets> Firewall for SetFirewall<S> {
             Asks::new(self.name(family), room)
         });
         let slot = |ban: &Ban| usize::from(Family::of(&ban.net) == Family::Ipv6);
-        let numbers: Vec<Result<usize, BanError>> = bans
-            .iter()
-            .map(|ban| match plan::refuse(ban) {
-                Some(error) => Err(error),
-                None => Ok(asks[slot(ban)].push(ban.net, ban.seconds()?)),
-            })
-            .collect();
+        // Numbers alone: what is wrong with a ban can be said again, and 65,536 places for it cost more than the asking.
+        let ask = |ban: &Ban| match (plan::refuse(ban), ban.seconds()) {
+            (None, Ok(seconds)) => Some(asks[slot(ban)].push(ban.net, seconds)),
+            _ => None,
+        };
+        let numbers: Vec<Option<usize>> = bans.iter().map(ask).collect();
         for (family, asks) in families.into_iter().zip(&mut asks) {
             if asks.is_empty() {
                 continue;
@@ -224,7 +223,10 @@ impl<S: Sets> Firewall for SetFirewall<S> {
                 enforced => enforced?,
             }
         }
-        let outcome = |(ban, number): (&Ban, Result<usize, BanError>)| asks[slot(ban)].outcome(number?);
+        let outcome = |(ban, number): (&Ban, Option<usize>)| match number {
+            Some(number) => asks[slot(ban)].outcome(number),
+            None => Err(plan::refuse(ban).unwrap_or(BanError::Timeout { timeout: ban.timeout })),
+        };
         Ok(bans.iter().zip(numbers).map(outcome).collect())
     }
 

@@ -1,12 +1,13 @@
 //! The state as the store keeps it: the same boot's clock goes on, another boot's is told by the wall clock, once.
 
 use super::bucket::Bucket;
-use super::ledger::{Ledger, Offences, Row};
+use super::ledger::{Cause, Ledger, Offences, Row};
 use super::{Breaker, Grace, Pause, State};
 use crate::now::Now;
 use crate::spared::{Memory, Remembered};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What the file is, so that another program's is not taken for it.
@@ -39,7 +40,7 @@ pub struct Head {
 
 /// The whole file. Times are deadlines on the boot clock of `boot_id`, in milliseconds.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct Saved<'s> {
     format: String,
     version: u32,
     machine: String,
@@ -48,15 +49,15 @@ pub struct Saved {
     boot: Duration,
     /// Milliseconds since 1970.
     wall: u64,
-    enforced: SavedLedger,
-    dry_run: SavedLedger,
+    enforced: SavedLedger<'s>,
+    dry_run: SavedLedger<'s>,
     grace: Vec<SavedGrace>,
     breaker: Breaker,
     pause: Option<Pause>,
     remembered: Vec<Memory>,
 }
 
-impl Saved {
+impl Saved<'_> {
     /// Whether its boot clock is the one that goes on now. One that was ahead is another, whatever the boot id says: a time
     /// namespace's, or that of a machine that was put back to an earlier moment.
     pub fn is_of(&self, clock: &Clock) -> bool {
@@ -65,26 +66,34 @@ impl Saved {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct SavedLedger {
-    bans: Vec<SavedBan>,
-    offences: Vec<SavedOffences>,
+struct SavedLedger<'s> {
+    bans: Vec<SavedBan<'s>>,
+    offences: Vec<SavedOffences<'s>>,
     minute: Bucket,
     hour: Bucket,
 }
 
+/// A [`Row`]. There can be 65,536 of them, and somebody waits for each to be written: nothing of it is copied, and none of its fields
+/// flattened, which serde reads twice.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct SavedBan {
+struct SavedBan<'s> {
+    #[serde(serialize_with = "whole")]
     net: IpNet,
-    #[serde(flatten)]
-    row: Row,
+    cause: Cow<'s, Cause>,
+    #[serde(with = "super::milliseconds::optional")]
+    until: Option<Duration>,
+    since: u64,
 }
 
+/// [`Offences`].
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct SavedOffences {
+struct SavedOffences<'s> {
+    #[serde(serialize_with = "whole")]
     net: IpNet,
-    rule: String,
-    #[serde(flatten)]
-    offences: Offences,
+    rule: Cow<'s, str>,
+    count: u32,
+    #[serde(with = "super::milliseconds")]
+    forgotten: Duration,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -94,9 +103,14 @@ struct SavedGrace {
     grace: Grace,
 }
 
+/// In one piece: ipnet's own way gives serde_json eight, each of which is looked through for what has to be escaped.
+fn whole<S: Serializer>(net: &IpNet, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&net.to_string())
+}
+
 impl State {
     /// As it is written down.
-    pub fn save(&self, clock: &Clock) -> Saved {
+    pub fn save(&self, clock: &Clock) -> Saved<'_> {
         let grace = self.grace.iter().map(|(net, grace)| SavedGrace { net: *net, grace: grace.clone() });
         Saved {
             format: FORMAT.to_owned(),
@@ -117,7 +131,7 @@ impl State {
 
     /// As it was, less what has ended since. After a reboot only the wall clock knows how long that took; one that was set back
     /// says nothing has passed, for protection does not end because of a clock.
-    pub fn restore(saved: Saved, clock: &Clock) -> State {
+    pub fn restore(saved: Saved<'_>, clock: &Clock) -> State {
         let passed = clock.now.milliseconds().saturating_sub(saved.wall);
         let offset = saved.boot + Duration::from_millis(passed);
         let same_boot = saved.is_of(clock);
@@ -149,16 +163,23 @@ impl State {
     }
 }
 
-impl SavedLedger {
-    fn of(ledger: &Ledger) -> SavedLedger {
-        let rows = ledger.bans.iter().flat_map(|(net, rows)| rows.iter().map(|row| (*net, row.clone())));
+impl SavedLedger<'_> {
+    fn of(ledger: &Ledger) -> SavedLedger<'_> {
+        let rows = ledger.bans.iter().flat_map(|(net, rows)| rows.iter().map(|row| (*net, row)));
+        let bans = rows.map(|(net, row)| SavedBan {
+            net,
+            cause: Cow::Borrowed(&row.cause),
+            until: row.until,
+            since: row.since,
+        });
         let offences = ledger.offences.iter().map(|((net, rule), offences)| SavedOffences {
             net: *net,
-            rule: rule.clone(),
-            offences: *offences,
+            rule: Cow::Borrowed(rule),
+            count: offences.count,
+            forgotten: offences.forgotten,
         });
         SavedLedger {
-            bans: rows.map(|(net, row)| SavedBan { net, row }).collect(),
+            bans: bans.collect(),
             offences: offences.collect(),
             minute: ledger.minute,
             hour: ledger.hour,
@@ -168,19 +189,20 @@ impl SavedLedger {
     fn moved(self, to: impl Fn(Duration) -> Option<Duration> + Copy) -> Ledger {
         let mut ledger =
             Ledger { minute: self.minute.moved(to), hour: self.hour.moved(to), ..Ledger::default() };
-        for SavedBan { net, row } in self.bans {
-            let until = match row.until {
+        for SavedBan { net, cause, until, since } in self.bans {
+            let until = match until {
                 None => None,
                 Some(until) => match to(until) {
                     None => continue,
                     some => some,
                 },
             };
-            ledger.bans.entry(net).or_default().push(Row { until, ..row });
+            let row = Row { cause: cause.into_owned(), until, since };
+            ledger.bans.entry(net).or_default().push(row);
         }
-        for SavedOffences { net, rule, offences } in self.offences {
-            if let Some(forgotten) = to(offences.forgotten) {
-                ledger.offences.insert((net, rule), Offences { forgotten, ..offences });
+        for SavedOffences { net, rule, count, forgotten } in self.offences {
+            if let Some(forgotten) = to(forgotten) {
+                ledger.offences.insert((net, rule.into_owned()), Offences { count, forgotten });
             }
         }
         ledger
@@ -238,7 +260,8 @@ mod tests {
 
     #[test]
     fn grace_and_pause_are_carried_over() {
-        let saved = state().save(&clock("a", 1000, 50_000));
+        let state = state();
+        let saved = state.save(&clock("a", 1000, 50_000));
         let later = clock("b", 5, 50_100);
         let state = State::restore(saved, &later);
         let refused = state.grace(&"192.0.2.8/32".parse().unwrap(), later.now).unwrap_err();
@@ -266,7 +289,8 @@ mod tests {
     #[test]
     fn what_is_saved_twice_is_the_same() {
         let clock = clock("a", 1000, 50_000);
-        let saved = state().save(&clock);
+        let state = state();
+        let saved = state.save(&clock);
         let text = serde_json::to_string(&saved).unwrap();
         assert_eq!(State::restore(serde_json::from_str(&text).unwrap(), &clock).save(&clock), saved);
     }

@@ -93,7 +93,7 @@ fn what_changes_is_seen_at_the_next_look_and_sessions_are_remembered_a_day() {
     assert_eq!(spared.sessions, addresses(&[]));
 
     let mut again = Surroundings::open(files).unwrap();
-    again.restore(&rows, true, now(30));
+    again.restore(&rows, now(30));
     assert_eq!(again.host(now(30)).unwrap().spared.sessions, addresses(&["198.51.100.7", "198.51.100.8"]));
 }
 
