@@ -17,22 +17,62 @@ const ROUNDS: u32 = 4;
 /// A count that did not grow proves that nothing was made only where few entries can have expired meanwhile.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// By network.
+type Keys = HashMap<IpNet, FlowKeys, RandomState>;
+
 /// Networks, asked for each entry: hosts by hash, the few wider ones one by one.
 #[derive(Debug)]
 struct Networks {
     hosts: HashSet<IpAddr, RandomState>,
+    hint: Hint,
     wider: Vec<IpNet>,
+}
+
+/// A bit for each host among 65,536: a million entries are asked for both ends, and nearly all of them are nobody's. It fits a
+/// first-level cache. Addresses chosen to share a bit cost the look-up that it saves, and nothing else.
+#[derive(Debug)]
+struct Hint(Box<[u64; 1024]>);
+
+impl Hint {
+    fn of(hosts: &[IpNet]) -> Hint {
+        let mut hint = Hint(Box::new([0; 1024]));
+        for host in hosts {
+            let (word, bit) = Hint::place(host.addr());
+            hint.0[word] |= bit;
+        }
+        hint
+    }
+
+    #[inline]
+    fn place(address: IpAddr) -> (usize, u64) {
+        let bits = match address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h] = address.segments().map(u32::from);
+                (a ^ c ^ e ^ g) << 16 | (b ^ d ^ f ^ h)
+            }
+        };
+        let place = bits.wrapping_mul(0x9e37_79b1) >> 16;
+        (place as usize / 64, 1 << (place % 64))
+    }
+
+    #[inline]
+    fn may_hold(&self, address: IpAddr) -> bool {
+        let (word, bit) = Hint::place(address);
+        self.0[word] & bit != 0
+    }
 }
 
 impl Networks {
     fn of(nets: impl Iterator<Item = IpNet>) -> Networks {
         let (hosts, wider): (Vec<IpNet>, _) = nets.partition(|net| net.prefix_len() == net.max_prefix_len());
-        Networks { hosts: hosts.iter().map(IpNet::addr).collect(), wider }
+        Networks { hint: Hint::of(&hosts), hosts: hosts.iter().map(IpNet::addr).collect(), wider }
     }
 
+    #[inline]
     fn of_address(&self, address: IpAddr) -> Option<IpNet> {
         let address = address.to_canonical();
-        if self.hosts.contains(&address) {
+        if self.hint.may_hold(address) && self.hosts.contains(&address) {
             return Some(address.into());
         }
         self.wider.iter().find(|net| net.contains(&address)).copied()
@@ -146,7 +186,7 @@ impl Removal {
         }
     }
 
-    fn delete(&mut self, table: &mut Table, keys: HashMap<IpNet, FlowKeys>) -> Result<(), Error> {
+    fn delete(&mut self, table: &mut Table, keys: Keys) -> Result<(), Error> {
         for (net, keys) in keys {
             let deleted = table.delete(keys.iter())?;
             self.by_net.entry(net).or_default().deleted += deleted.deleted;
@@ -168,13 +208,8 @@ impl Removal {
 }
 
 /// The kept keys of each network's entries, as many as may be deleted.
-fn keys_in(
-    kept: &Kept,
-    nets: &Networks,
-    most: u64,
-    by_net: &mut HashMap<IpNet, Removed>,
-) -> HashMap<IpNet, FlowKeys> {
-    let mut keys: HashMap<IpNet, FlowKeys> = HashMap::new();
+fn keys_in(kept: &Kept, nets: &Networks, most: u64, by_net: &mut HashMap<IpNet, Removed>) -> Keys {
+    let mut keys: Keys = Keys::default();
     for (net, key) in kept.with_end(|address| nets.of_address(address)) {
         let own = keys.entry(net).or_insert_with(|| FlowKeys::bounded(usize::MAX));
         if own.len() as u64 >= most {
@@ -192,8 +227,8 @@ fn keys_of(
     nets: &Networks,
     most: u64,
     by_net: &mut HashMap<IpNet, Removed>,
-) -> Result<HashMap<IpNet, FlowKeys>, Error> {
-    let mut keys: HashMap<IpNet, FlowKeys> = HashMap::new();
+) -> Result<Keys, Error> {
+    let mut keys: Keys = Keys::default();
     let mut kept = 0;
     table.visit(|flow| {
         let Some(net) = nets.of_flow(flow) else { return };
@@ -226,5 +261,29 @@ fn plus(sum: Destroyed, more: Destroyed) -> Destroyed {
         absent: sum.absent + more.absent,
         unsupported: sum.unsupported || more.unsupported,
         failed: sum.failed.or(more.failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            (0u32..200_000).prop_map(|bits| IpAddr::V4((bits * 77).into())),
+            (0u128..200_000).prop_map(|bits| IpAddr::V6((bits << 64 | bits).into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_is_found_and_nobody_else(hosts in proptest::collection::vec(address(), 0..300), others in proptest::collection::vec(address(), 0..300)) {
+            let networks = Networks::of(hosts.iter().map(|host| IpNet::from(host.to_canonical())));
+            for address in hosts.iter().chain(&others) {
+                let found = networks.of_address(*address).map(|net| net.addr());
+                prop_assert_eq!(found, hosts.contains(address).then(|| address.to_canonical()));
+            }
+        }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 /// What people copy to see who fills the table.
-const PIPELINE: &str = "conntrack -L 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i ~ /^src=/){print substr($i,5); break}}' | sort | uniq -c | sort -rn >/dev/null";
+pub(crate) const PIPELINE: &str = "conntrack -L 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i ~ /^src=/){print substr($i,5); break}}' | sort | uniq -c | sort -rn >/dev/null";
 const NODE_EXPORTER: &str = "target/servers/neighbours/usr/bin/prometheus-node-exporter";
 
 /// Scrapes once: what the program spends, and how long it takes to answer.

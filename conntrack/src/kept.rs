@@ -77,8 +77,7 @@ impl Kept {
         &self,
         wanted: impl Fn(IpAddr) -> Option<T> + Copy,
     ) -> impl Iterator<Item = (T, FlowKey)> {
-        let plain =
-            self.keys.iter().filter_map(move |key| Some((key.ends().into_iter().find_map(wanted)?, key)));
+        let plain = self.keys.of_ends(move |ends| ends.into_iter().find_map(wanted));
         let translated = self.translated.iter().filter_map(move |(key, answers)| {
             let found = key.ends().into_iter().chain(*answers).find_map(wanted)?;
             Some((found, *key))

@@ -221,10 +221,22 @@ impl FlowKeys {
 
     /// The kept keys.
     pub fn iter(&self) -> impl Iterator<Item = FlowKey> + '_ {
-        let four =
-            self.four.iter().map(|p| unpack(p, Ipv4Addr::from(p.src).into(), Ipv4Addr::from(p.dst).into()));
-        let six =
-            self.six.iter().map(|p| unpack(p, Ipv6Addr::from(p.src).into(), Ipv6Addr::from(p.dst).into()));
+        self.of_ends(|_| Some(())).map(|((), key)| key)
+    }
+
+    /// The kept keys for whose addresses, source and destination, `wanted` gives something. Only these are unpacked.
+    pub(crate) fn of_ends<T>(
+        &self,
+        wanted: impl Fn([IpAddr; 2]) -> Option<T> + Copy,
+    ) -> impl Iterator<Item = (T, FlowKey)> {
+        let four = self.four.iter().filter_map(move |packed| {
+            let (src, dst) = (Ipv4Addr::from(packed.src).into(), Ipv4Addr::from(packed.dst).into());
+            Some((wanted([src, dst])?, unpack(packed, src, dst)))
+        });
+        let six = self.six.iter().filter_map(move |packed| {
+            let (src, dst) = (Ipv6Addr::from(packed.src).into(), Ipv6Addr::from(packed.dst).into());
+            Some((wanted([src, dst])?, unpack(packed, src, dst)))
+        });
         four.chain(six)
     }
 }
