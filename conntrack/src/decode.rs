@@ -85,8 +85,7 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
     if Family::of(original.src) != family {
         return Err(Malformed("an entry whose addresses are not of its family"));
     }
-    let state = state(original.protocol, status, protoinfo)?;
-    let picked_up = original.protocol == Protocol::TCP && picked_up(protoinfo)?;
+    let (state, picked_up) = state(original.protocol, status, protoinfo)?;
     let counters = match counters {
         [Some(original), Some(reply)] => Some([original, reply]),
         _ => None,
@@ -107,8 +106,49 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
     }))
 }
 
+/// An attribute's header as the kernel writes it: length without padding, type.
+const fn header(len: u16, kind: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (len.to_ne_bytes(), kind.to_ne_bytes());
+    [a, b, c, d]
+}
+
+/// A tuple of IPv4 with ports and without a zone, byte for byte as `ctnetlink_dump_tuples` lays it out, which nearly all are. None: it
+/// is laid out otherwise, and is read attribute by attribute. Saves half of the time of an entry.
+#[inline]
+fn plain_tuple(value: &[u8]) -> Option<Tuple> {
+    const NESTED: u16 = 0x8000;
+    const HEADERS: [(usize, [u8; 4]); 7] = [
+        (0, header(20, NESTED | CTA_TUPLE_IP)),
+        (4, header(8, CTA_IP_V4_SRC)),
+        (12, header(8, CTA_IP_V4_DST)),
+        (20, header(28, NESTED | CTA_TUPLE_PROTO)),
+        (24, header(5, CTA_PROTO_NUM)),
+        (32, header(6, CTA_PROTO_SRC_PORT)),
+        (40, header(6, CTA_PROTO_DST_PORT)),
+    ];
+    let bytes: &[u8; 48] = value.try_into().ok()?;
+    let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+    if !HEADERS.iter().all(|(at, header)| word(*at) == *header) {
+        return None;
+    }
+    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    Some(Tuple {
+        src: IpAddr::V4(Ipv4Addr::from(word(8))),
+        dst: IpAddr::V4(Ipv4Addr::from(word(16))),
+        protocol: Protocol(bytes[28]),
+        l4: L4::Ports { src: port(36), dst: port(44) },
+    })
+}
+
 #[inline]
 fn tuple(nest: Attribute<'_>) -> Result<(Tuple, Option<u16>), Malformed> {
+    match plain_tuple(nest.value) {
+        Some(tuple) => Ok((tuple, None)),
+        None => walked_tuple(nest),
+    }
+}
+
+fn walked_tuple(nest: Attribute<'_>) -> Result<(Tuple, Option<u16>), Malformed> {
     let (mut addresses, mut l4, mut zone) = (None, None, None);
     for attribute in nest.nested() {
         let attribute = attribute?;
@@ -177,51 +217,42 @@ fn proto(nest: Attribute<'_>) -> Result<(Protocol, L4), Malformed> {
     Ok((protocol.ok_or(Malformed("a tuple without a protocol number"))?, l4))
 }
 
+/// The state, and whether a TCP entry was picked up: `tcp_new` does not know the windows of a connection that it did not see begin, and
+/// marks it so.
 #[inline]
-fn state(protocol: Protocol, status: Status, protoinfo: Option<Attribute<'_>>) -> Result<State, Malformed> {
-    if status.offload() {
-        return Ok(State::Offload);
-    }
-    let number = |kind: u16| -> Result<usize, Malformed> {
-        let Some(info) = protoinfo else { return Ok(0) };
-        for attribute in info.nested() {
-            let attribute = attribute?;
-            if attribute.kind == kind {
-                for field in attribute.nested() {
-                    let field = field?;
-                    if field.kind == STATE {
-                        return field.byte().map(usize::from);
-                    }
-                }
-            }
-        }
-        Ok(0)
+fn state(
+    protocol: Protocol,
+    status: Status,
+    protoinfo: Option<Attribute<'_>>,
+) -> Result<(State, bool), Malformed> {
+    let kind = match protocol.0 {
+        6 => CTA_PROTOINFO_TCP,
+        132 => CTA_PROTOINFO_SCTP,
+        _ if status.offload() => return Ok((State::Offload, false)),
+        _ => return Ok((State::of_status(status), false)),
     };
-    Ok(match protocol.0 {
-        6 => State::Tcp(TcpState::ALL.get(number(CTA_PROTOINFO_TCP)?).copied().unwrap_or(TcpState::Unknown)),
-        132 => State::Sctp(
-            SctpState::ALL.get(number(CTA_PROTOINFO_SCTP)?).copied().unwrap_or(SctpState::Unknown),
-        ),
-        _ => State::of_status(status),
-    })
-}
-
-/// `tcp_new` does not know the windows of a connection that it did not see begin, and marks it so.
-#[inline]
-fn picked_up(protoinfo: Option<Attribute<'_>>) -> Result<bool, Malformed> {
-    let Some(info) = protoinfo else { return Ok(false) };
-    for attribute in info.nested() {
-        let attribute = attribute?;
-        if attribute.kind == CTA_PROTOINFO_TCP {
-            for field in attribute.nested() {
-                let field = field?;
-                if field.kind == TCP_FLAGS {
-                    return field.byte().map(|flags| flags & BE_LIBERAL != 0);
-                }
+    let (mut number, mut flags) = (0, 0);
+    for nest in protoinfo.into_iter().flat_map(|info| info.nested()) {
+        let nest = nest?;
+        if nest.kind != kind {
+            continue;
+        }
+        for field in nest.nested() {
+            let field = field?;
+            match field.kind {
+                STATE => number = usize::from(field.byte()?),
+                TCP_FLAGS => flags = field.byte()?,
+                _ => {}
             }
         }
     }
-    Ok(false)
+    let picked_up = protocol == Protocol::TCP && flags & BE_LIBERAL != 0;
+    let state = match protocol {
+        _ if status.offload() => State::Offload,
+        Protocol::TCP => State::Tcp(TcpState::ALL.get(number).copied().unwrap_or(TcpState::Unknown)),
+        _ => State::Sctp(SctpState::ALL.get(number).copied().unwrap_or(SctpState::Unknown)),
+    };
+    Ok((state, picked_up))
 }
 
 /// Entries made over ctnetlink (`conntrack -I`, conntrackd) carry an empty one: `ctnetlink_create_conntrack` adds it to each. A

@@ -132,6 +132,37 @@ proptest::proptest! {
     }
 }
 
+fn recorded_tuples() -> Vec<&'static [u8]> {
+    let messages = Messages(DUMP).map(|message| message.unwrap().payload);
+    let attributes = messages.flat_map(|payload| Attributes(&payload[NFGENMSG..]).map(Result::unwrap));
+    attributes.filter(|a| [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].contains(&a.kind)).map(|a| a.value).collect()
+}
+
+#[test]
+fn what_the_kernel_writes_of_ipv4_with_ports_is_read_at_once() {
+    let plain = recorded_tuples().into_iter().filter(|value| plain_tuple(value).is_some()).count();
+    let with_ports =
+        |flow: &Flow| flow.family == Family::Ipv4 && matches!(flow.original.l4, L4::Ports { .. });
+    let zones = |flow: &Flow| usize::from(!matches!(flow.zone, Zone::Both(_)));
+    let expected: usize = flows().iter().filter(|flow| with_ports(flow)).map(|flow| 2 - zones(flow)).sum();
+    assert_eq!(plain, expected, "two an entry, less the one that has a zone in it");
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_read_at_once_is_what_is_read_one_by_one(which in 0usize..26, changes in proptest::collection::vec((0usize..48, proptest::num::u8::ANY), 0..4)) {
+        let mut value = recorded_tuples()[which].to_vec();
+        for (at, byte) in changes {
+            if let Some(changed) = value.get_mut(at) {
+                *changed = byte;
+            }
+        }
+        if let Some(plain) = plain_tuple(&value) {
+            proptest::prop_assert_eq!(walked_tuple(Attribute { kind: CTA_TUPLE_ORIG, value: &value }), Ok((plain, None)));
+        }
+    }
+}
+
 #[test]
 fn a_synproxy_is_one_that_chose_a_sequence_number() {
     let payload = Messages(DUMP).next().unwrap().unwrap().payload;
