@@ -1,9 +1,9 @@
 //! Where it is measured.
 
-use std::{fs, thread};
+use std::{fs, thread, time::Duration};
 
-/// More than this before a run is said in the report: the figures are then of a machine that had other things to do.
-pub(crate) const QUIET: f64 = 0.5;
+/// More than this in the second before a run is said in the report: the figures are then of a machine that had other things to do.
+pub(crate) const QUIET: f64 = 0.1;
 
 /// Processor, cores, memory, kernel, in one line.
 pub(crate) fn described() -> String {
@@ -27,8 +27,22 @@ pub(crate) fn described() -> String {
     )
 }
 
-/// The load average of the last minute.
-pub(crate) fn load() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
+/// How many CPUs were busy over one second, `/proc/stat`: the load average still remembers the build before.
+pub(crate) fn busy() -> f64 {
+    let [idle, all] = ticks();
+    thread::sleep(Duration::from_secs(1));
+    let [idle, all] = [ticks()[0] - idle, ticks()[1] - all];
+    let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+    cores * (1.0 - idle / all)
+}
+
+/// Idle ones, waiting for a disk included, and all.
+fn ticks() -> [f64; 2] {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields: Vec<f64> = text
+        .lines()
+        .next()
+        .map(|line| line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect())
+        .unwrap_or_default();
+    [fields.iter().skip(3).take(2).sum(), fields.iter().sum()]
 }

@@ -82,9 +82,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         if !arguments.tables.is_empty() && !arguments.tables.contains(name) {
             continue;
         }
-        let (load, started) = (machine::load(), Instant::now());
+        let (busy, started) = (machine::busy(), Instant::now());
         let mut part = measured(*name, size)?;
-        part.load = load;
+        part.busy = busy;
         part.took = started.elapsed();
         println!("{}", part.markdown());
         part.keep(*name as usize, size.short)?;
@@ -95,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn measured(name: Name, size: Size) -> Result<Part> {
-    eprintln!("bench: {name:?}, load {:.2}", machine::load());
+    eprintln!("bench: {name:?}");
     match name {
         Name::Scrape => scrape::part(size),
         Name::Growth => growth::part(size),

@@ -25,14 +25,14 @@ pub(crate) struct Part {
     pub(crate) rows: Vec<Row>,
     /// Markdown below it.
     pub(crate) after: Vec<String>,
-    /// The load average before it began.
-    pub(crate) load: f64,
+    /// CPUs that were busy before it began.
+    pub(crate) busy: f64,
     pub(crate) took: Duration,
 }
 
 impl Part {
     pub(crate) fn new(title: &'static str) -> Self {
-        Self { title, before: vec![], rows: vec![], after: vec![], load: 0.0, took: Duration::ZERO }
+        Self { title, before: vec![], rows: vec![], after: vec![], busy: 0.0, took: Duration::ZERO }
     }
 
     /// Adds a line, and shows it.
@@ -55,13 +55,13 @@ impl Part {
         for paragraph in &self.after {
             let _ = write!(text, "\n{paragraph}\n");
         }
-        let noisy = if self.load > machine::QUIET { ": **not a quiet machine**" } else { "" };
+        let noisy = if self.busy > machine::QUIET { ": **not a quiet machine**" } else { "" };
         let _ = write!(
             text,
-            "\n*Measured {}, until {}; load {:.2} before it{noisy}.*\n",
+            "\n*Measured {}, until {}; {:.2} CPUs busy before it{noisy}.*\n",
             format_args!("in {:.0} s", self.took.as_secs_f64()),
             Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
-            self.load
+            self.busy
         );
         text
     }
