@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Result, http, wait::wait_until};
+use tests::{Result, http, programs::as_released, wait::wait_until};
 
 use crate::{
     kept::{banned, forget_everything, kill},
@@ -50,7 +50,8 @@ fn bans_of_65536_are_in_the_kernel_again_at_once() -> Result<()> {
     let header = lab.output(&["ipset", "list", "-terse", SET])?;
     assert!(header.contains(&format!("Number of entries: {BANS}")), "{header}");
     assert_eq!(actioner.metric("enforced_bans")?, f64::from(BANS));
-    assert!(took < Duration::from_secs(9), "{took:?}: under a second in release, and this is none");
+    let bound = Duration::from_secs(if as_released() { 1 } else { 9 });
+    assert!(took < bound, "{took:?}: under a second as released (`make restore`), and it may be slower here");
     Ok(())
 }
 
