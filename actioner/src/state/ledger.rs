@@ -99,8 +99,13 @@ impl Ledger {
         Some(Standing { until: until.flatten() })
     }
 
+    /// Whether the network is banned.
+    pub(super) fn holds(&self, net: &IpNet, now: Now) -> bool {
+        self.bans.get(net).is_some_and(|rows| rows.iter().any(|row| row.lasts_at(now)))
+    }
+
     pub(super) fn active(&self, now: Now) -> usize {
-        self.bans.values().filter(|rows| rows.iter().any(|row| row.lasts_at(now))).count()
+        self.bans.keys().filter(|net| self.holds(net, now)).count()
     }
 
     pub(super) fn rows(&self, now: Now) -> impl Iterator<Item = (IpNet, &Row)> {

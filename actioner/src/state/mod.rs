@@ -201,15 +201,17 @@ impl State {
         }
     }
 
-    /// Bans were enforced on a table with so many assured entries.
-    pub fn banned(&mut self, bans: u32, assured: u64, now: Now) {
-        self.revision += u64::from(bans > 0);
-        self.breaker.banned(bans, assured, now);
+    /// Networks were banned and their entries deleted, of which there were so many: the breaker waits for the effect.
+    pub fn banned(&mut self, held: impl IntoIterator<Item = (IpNet, u64)>, now: Now) {
+        self.revision += 1;
+        self.breaker.banned(held, now);
     }
 
-    /// The table was read: the breaker looks whether bans helped. Returns why it opened, if it did just now.
-    pub fn measure(&mut self, assured: u64, now: Now) -> Option<&Open> {
-        let open = self.breaker.measure(assured, now);
+    /// The table was read, and `held` says what networks hold in it: the breaker looks whether bans helped. Returns why it opened, if
+    /// it did just now.
+    pub fn measure(&mut self, held: impl FnOnce(&[IpNet]) -> u64, now: Now) -> Option<&Open> {
+        let enforced = &self.enforced;
+        let open = self.breaker.measure(|net| enforced.holds(net, now), held, now);
         self.revision += u64::from(open.is_some());
         open
     }
