@@ -193,6 +193,8 @@ impl Effects {
             cases.push(Case { alert: asked.alert, plan });
         }
         self.store.save(&self.state, now);
+        // Decided in time, and perhaps too late to be done.
+        self.heed_panic_file();
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
         // The disk may have taken its time: a ban ends when it was decided to end.
         let moments = Moments { decided: now, carried_out: Now::read() };
@@ -374,7 +376,7 @@ impl Effects {
 
     fn reload(&mut self, policy: Policy) -> Result<(), String> {
         if self.wall.is_some() && policy.firewall != self.policy.firewall {
-            return Err("`firewall` changed: that needs `conntrack-actioner teardown` and a restart, for bans in force would be left behind".to_owned());
+            return Err("`firewall` changed: that needs a stop, `conntrack-actioner teardown --keep-bans` with the old policy, and a start, for bans in force would be left behind".to_owned());
         }
         let enforces = policy.enforces_anything();
         if enforces && self.state.panicked().is_none() {

@@ -107,6 +107,11 @@ impl State {
         })
     }
 
+    /// Until when exactly this network is banned, by anybody; None: it is not.
+    pub fn banned_until(&self, net: &IpNet, now: Now) -> Option<Standing> {
+        self.enforced.until(net, now)
+    }
+
     /// Whether a network is banned for ever, which is somebody else's doing.
     pub fn is_permanent(&self, net: &IpNet) -> bool {
         self.enforced.bans.get(net).is_some_and(|rows| rows.iter().any(|row| row.until.is_none()))
@@ -216,11 +221,14 @@ impl State {
         open
     }
 
-    /// Somebody bans by hand; what was unbanned before is in grace no more.
+    /// Somebody bans by hand, in place of what somebody banned by hand before, or what nobody knows of. What was unbanned before is in
+    /// grace no more.
     pub fn ban_by_hand(&mut self, net: IpNet, lasts: Duration, by: &str, reason: &str, now: Now) {
         self.grace.retain(|graced, _| !(graced.contains(&net) || net.contains(graced)));
         let cause = Cause::Hand { by: by.to_owned(), reason: reason.to_owned() };
-        self.ledger_mut(true).put(net, cause, Some(now.boot + lasts), now);
+        let ledger = self.ledger_mut(true);
+        ledger.keep_rows(|other, row| *other != net || row.is_a_rules() || row.until.is_none());
+        ledger.put(net, cause, Some(now.boot + lasts), now);
     }
 
     /// Somebody unbans by hand: no rule bans it again for [`GRACE`]. Returns whether it was banned, or would have been.
@@ -245,6 +253,11 @@ impl State {
     /// Somebody panicked: every ban ends, and nothing is done. Returns how many there were.
     pub fn panic(&mut self, by: &str) -> usize {
         self.panicked = Some(by.to_owned());
+        self.lift_all()
+    }
+
+    /// Every ban ends, in both ledgers; offences are remembered. Returns how many were enforced.
+    pub fn lift_all(&mut self) -> usize {
         self.revision += 1;
         self.shadow.bans.clear();
         std::mem::take(&mut self.enforced.bans).len()
