@@ -24,7 +24,7 @@ const GRACED: &str = "198.51.100.67";
 const AGAIN: &str = "198.51.100.68";
 /// Banned by hand for a few seconds.
 const BRIEF: &str = "198.51.100.69";
-const BRIEFLY: Duration = Duration::from_secs(8);
+const BRIEFLY: Duration = Duration::from_secs(4);
 const LASTS: Duration = Duration::from_secs(600);
 /// The kernel and the reconciler count whole seconds, and a busy machine takes its time between two readings.
 const TOLERANCE: Duration = Duration::from_secs(3);
