@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test soak-kill soak-socketless crowd test-libipset lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill soak-socketless crowd test-libipset lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -69,9 +69,14 @@ bench: ## what reading, deleting and banning cost beside the neighbours; writes 
 	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
 	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
 
-soak-kill: ## KILLS=1000 ends of a working actioner by SIGKILL, each followed by a look whether what it acknowledged holds
-	@packaging/need.sh $(COMPILER) $(TOOLS)
-	$(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
+restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released
+	@packaging/need.sh $(TOOLS)
+	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --exact --nocapture \
+	  again::bans_of_65536_are_in_the_kernel_again_at_once
+
+soak-kill: build ## KILLS=1000 ends of a working actioner by SIGKILL, each followed by a look whether what it acknowledged holds
+	@packaging/need.sh $(TOOLS)
+	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
 
 soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
 	@packaging/need.sh $(COMPILER) $(TOOLS)

@@ -57,7 +57,7 @@ stop() {
   if [ "$enforce" = 1 ]; then
     echo "  in force    the sets conntrack-guard-4 and -6 and their drop rule, with the bans in them, until each expires"
     echo "  see them    ipset list conntrack-guard-4"
-    echo "  remove them $bin/conntrack-actioner teardown --policy.file $policy --admin.socket $socket"
+    echo "  remove them $bin/conntrack-actioner teardown --policy.file $policy --storage.path $run --admin.socket $socket"
   else
     echo "  nothing of this host was changed"
   fi

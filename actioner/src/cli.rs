@@ -80,7 +80,7 @@ pub enum Command {
     Report(Report),
     /// Prove in a network namespace of its own, on this very kernel, that bans, deletions and all that we need work here
     Selftest(Selftest),
-    /// Remove our drop rules and our sets, with the bans in them, and nothing else
+    /// Remove our drop rules and our sets, end the bans in them, and nothing else
     Teardown(Teardown),
     /// Completions and man pages.
     #[command(flatten)]
@@ -307,6 +307,14 @@ pub struct Teardown {
     /// The policy that names the sets; without one, the sets are called conntrack-guard
     #[arg(long = "policy.file", value_name = "FILE", default_value = POLICY)]
     pub policy_file: PathBuf,
+
+    /// Where the bans are kept: they end there, too, or the next start would put them in the kernel again
+    #[arg(long = "storage.path", value_name = "DIR", default_value = STORAGE)]
+    pub storage: PathBuf,
+
+    /// Leave the bans to the next start: for another `firewall` in the policy, or another backend
+    #[arg(long = "keep-bans")]
+    pub keep_bans: bool,
 
     /// The running actioner's socket: teardown refuses while it answers, for it would put everything back
     #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]

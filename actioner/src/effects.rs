@@ -5,16 +5,16 @@
 
 use crate::alert::Alert;
 use crate::asked::{Asked, with_those_cut_off};
-use crate::audit::{Audit, Context, Event, What, rfc3339};
+use crate::audit::{Audit, Context, rfc3339};
 use crate::decide::{Scene, decide, decide_all};
 use crate::decided::Decided;
-use crate::enforce::{self, Banned, Moments, Outcome};
+use crate::enforce::{self, Moments, Outcome};
 use crate::host::Host;
 use crate::metrics::{Metrics, Stage};
 use crate::nominate::{Nominator, rule_for};
 use crate::now::Now;
 use crate::orders::{Order, Unread, with_company};
-use crate::plan::{Decision, Plan, enforced_bans};
+use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::pressure::{Gauge, LastDump, due};
 use crate::reach::Reach;
@@ -30,8 +30,6 @@ use crate::wall::Wall;
 use crate::watch::{self, Told};
 use crate::webhook::Notification;
 use conntrack::socketless::Judging;
-use conntrack::summary::Mark;
-use conntrack::{Family, ProtocolName};
 use ipnet::IpNet;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -195,6 +193,8 @@ impl Effects {
             cases.push(Case { alert: asked.alert, plan });
         }
         self.store.save(&self.state, now);
+        // Decided in time, and perhaps too late to be done.
+        self.heed_panic_file();
         let plans: Vec<&Plan> = cases.iter().map(|case| &case.plan).collect();
         // The disk may have taken its time: a ban ends when it was decided to end.
         let moments = Moments { decided: now, carried_out: Now::read() };
@@ -207,9 +207,7 @@ impl Effects {
             moments,
         );
         self.withhold(&plans, &outcome);
-        if let Some(survey) = &survey {
-            self.put_on_trial(&plans, &outcome, survey, now);
-        }
+        self.put_on_trial(&plans, &outcome, now);
         self.count(&outcome);
         let context = Context {
             host: &host,
@@ -229,28 +227,6 @@ impl Effects {
         }
         self.keep(Now::read());
         Ok((cases, outcome))
-    }
-
-    /// What was banned is on trial: the breaker looks later whether it helped.
-    fn put_on_trial(&mut self, plans: &[&Plan], outcome: &Outcome, survey: &Survey, now: Now) {
-        let nets = enforced_bans(plans);
-        let in_force = nets.filter(|net| matches!(outcome.ban(net), Some(Banned::InForce { .. }))).count();
-        self.state.banned(u32::try_from(in_force).unwrap_or(u32::MAX), assured_tcp(survey), now);
-    }
-
-    /// Whether the bans before helped.
-    fn measure(&mut self, survey: &Survey, now: Now) {
-        let after = assured_tcp(survey);
-        let Some(open) = self.state.measure(after, now) else { return };
-        let (bans, before) = (open.bans, open.before);
-        tracing::error!(
-            bans,
-            before,
-            after,
-            "bans did not lower the pressure: no more are made for an hour (`conntrack-actioner resume` closes the breaker)"
-        );
-        let event = Event::new(What::Breaker, "policy");
-        self.audit.record_event(&event.with("bans", bans).with("before", before).with("after", after));
     }
 
     fn plan(
@@ -400,7 +376,7 @@ impl Effects {
 
     fn reload(&mut self, policy: Policy) -> Result<(), String> {
         if self.wall.is_some() && policy.firewall != self.policy.firewall {
-            return Err("`firewall` changed: that needs `conntrack-actioner teardown` and a restart, for bans in force would be left behind".to_owned());
+            return Err("`firewall` changed: that needs a stop, `conntrack-actioner teardown --keep-bans` with the old policy, and a start, for bans in force would be left behind".to_owned());
         }
         let enforces = policy.enforces_anything();
         if enforces && self.state.panicked().is_none() {
@@ -425,10 +401,4 @@ impl Effects {
         self.look();
         Ok(())
     }
-}
-
-/// What locks a server out, and a blind spoofer cannot make.
-fn assured_tcp(survey: &Survey) -> u64 {
-    let of = |family| survey.summary.marked(family, ProtocolName::Tcp, Mark::Assured);
-    Family::ALL.into_iter().map(of).sum()
 }

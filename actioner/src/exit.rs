@@ -17,6 +17,8 @@ pub enum Exit {
     NoActioner,
     /// There is no such ban.
     NotFound,
+    /// It is done, and the disk did not take it: the end of the program would undo it.
+    NotStored,
 }
 
 impl Exit {
@@ -29,6 +31,7 @@ impl Exit {
             Exit::Refused => 3,
             Exit::NoActioner => 4,
             Exit::NotFound => 5,
+            Exit::NotStored => 6,
         }
     }
 }
@@ -46,4 +49,5 @@ pub const EXPLAINED: &str = "Exit status:
   2  usage: the command line is wrong
   3  refused: the guard, a limit or a pause forbids it
   4  no actioner answers on the socket
-  5  not found: there is no such ban";
+  5  not found: there is no such ban
+  6  done, but not written down: a restart would undo it";

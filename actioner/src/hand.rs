@@ -4,16 +4,12 @@ use crate::admin::{Answer, ByHand, Denied, Explained, ExplainedRule};
 use crate::audit::{Event, What, rfc3339};
 use crate::decide::{Scene, decide};
 use crate::effects::Effects;
-use crate::enforce::Banned;
-use crate::firewall::Ban;
-use crate::guard::may_be_banned;
 use crate::host::Host;
 use crate::nominate::Nominator;
 use crate::now::Now;
 use crate::panic_file::{self, Panicked};
 use crate::plan::Decision;
-use crate::policy::{BanAction, Sources};
-use crate::removal;
+use crate::policy::Sources;
 use crate::state::GRACE;
 use crate::survey::Survey;
 use ipnet::IpNet;
@@ -21,9 +17,12 @@ use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
 
+mod ban;
+
 impl Effects {
     /// Carries out one order, by a person whose name is `by`.
     pub(crate) fn by_hand(&mut self, order: ByHand, by: &str) -> Answer {
+        let undone = undone_by_a_restart(&order);
         let answer = match order {
             ByHand::Ban { net, lasts, reason } => self.ban_by_hand(net, lasts, &reason, by),
             ByHand::Unban(Some(net)) => self.unban_by_hand(net, by),
@@ -34,58 +33,13 @@ impl Effects {
             ByHand::Panic => self.panic_by_hand(by),
         };
         self.keep(Now::read());
-        answer
-    }
-
-    fn ban_by_hand(&mut self, net: IpNet, lasts: Duration, reason: &str, by: &str) -> Answer {
-        let refused = |why: String| Err(Denied::Refused(why));
-        if let Some(who) = self.state.panicked() {
-            return refused(format!("{who} panicked: `conntrack-actioner resume` first"));
+        match (answer, undone, self.store.failing()) {
+            (Ok(mut done), Some(undone), Some(why)) => {
+                done["not_stored"] = format!("in force, but not written down, so {undone}: {why}").into();
+                Ok(done)
+            }
+            (answer, ..) => answer,
         }
-        if self.wall.is_none() {
-            return refused("the policy enforces nothing, so no set and no rule is in place: set `enforce: true` and reload".to_owned());
-        }
-        if lasts < Duration::from_secs(1) || lasts > BanAction::LONGEST {
-            let longest = humantime::format_duration(BanAction::LONGEST);
-            return refused(format!("a ban lasts 1s at least and {longest} at most (ipset's limit)"));
-        }
-        let (host, survey) = self.look_at_table()?;
-        // After the dump, which can take seconds: the ban lasts from now.
-        let now = Now::read();
-        may_be_banned(net, &host, &self.policy)
-            .and_then(|()| self.state.has_room(&self.policy.limits, now))
-            .map_err(|refusal| Denied::Refused(refusal.to_string()))?;
-        self.state.ban_by_hand(net, lasts, by, reason, now);
-        self.store.save(&self.state, now);
-        let banned =
-            self.wall.as_mut().and_then(|wall| wall.ban(&[Ban { net, timeout: lasts }]).remove(&net));
-        let failed = match banned {
-            Some(Banned::InForce { .. }) => None,
-            Some(Banned::Failed(why)) => Some(why),
-            None => Some("it was not tried".to_owned()),
-        };
-        let until = rfc3339(now.wall_at(now.boot + lasts));
-        let mut event = Event::new(What::Ban, by).about(net).because(reason).with("until", until.as_str());
-        if let Some(why) = failed {
-            self.audit.record_event(&event.with("error", why.as_str()));
-            return Err(Denied::Failed(format!(
-                "{net} is not banned yet: {why} (it is tried again every 5 s)"
-            )));
-        }
-        self.in_kernel.insert(net);
-        let removal =
-            removal::remove(std::iter::once(net), self.policy.limits.deletes_per_action, Some(&survey));
-        let (deleted, trouble) = match &removal {
-            Ok(removal) => (removal.deleted.deleted, removal.troubles().join("; ")),
-            Err(error) => (0, format!("its entries could not be deleted: {error}")),
-        };
-        event = event.with("entries_deleted", deleted);
-        self.audit.record_event(&event);
-        tracing::warn!(%net, by, reason, until, deleted, "banned by hand");
-        let trouble = (!trouble.is_empty()).then_some(trouble);
-        Ok(
-            json!({"net": net, "until": until, "in_kernel": true, "entries_deleted": deleted, "trouble": trouble}),
-        )
     }
 
     fn unban_by_hand(&mut self, net: IpNet, by: &str) -> Answer {
@@ -155,10 +109,8 @@ impl Effects {
 
     fn resume(&mut self, by: &str) -> Answer {
         let now = Now::read();
-        if let (None, Some(panicked)) = (self.state.panicked(), panic_file::read(&self.storage)) {
-            // What a panic that we have not heeded yet was to lift does not come back with its end.
-            self.heed(&panicked.by);
-        }
+        // What a panic that we have not heeded yet was to lift does not come back with its end.
+        self.heed_panic_file();
         panic_file::remove(&self.storage).map_err(|error| {
             Denied::Failed(format!(
                 "cannot remove {}: {error}; nothing is resumed",
@@ -273,6 +225,17 @@ impl Effects {
             rules,
         };
         serde_json::to_value(explained).map_err(|error| Denied::Failed(error.to_string()))
+    }
+}
+
+/// What becomes of an order that the disk did not take, when the program ends; of a panic its own file says it.
+fn undone_by_a_restart(order: &ByHand) -> Option<&'static str> {
+    match order {
+        ByHand::Ban { .. } => Some("a reboot would end it, and a restart would forget who gave it and why"),
+        ByHand::Unban(_) => Some("after a crash or a restart it would be banned again"),
+        ByHand::Pause(_) => Some("a crash or a restart would end it"),
+        ByHand::Resume => Some("after a crash or a restart what it ended would be back"),
+        ByHand::Explain(_) | ByHand::Panic => None,
     }
 }
 

@@ -130,9 +130,7 @@ impl Effects {
     /// Every few seconds: what somebody else changed is put back.
     pub(crate) fn look(&mut self) {
         let now = Now::read();
-        if let (None, Some(panicked)) = (self.state.panicked(), panic_file::read(&self.storage)) {
-            self.heed(&panicked.by);
-        }
+        self.heed_panic_file();
         let ended = self.state.expire(now);
         if self.was_paused && self.state.may_act(now).is_ok() {
             tracing::info!("the pause is over");
@@ -156,8 +154,15 @@ impl Effects {
         self.metrics.expired(ended);
     }
 
+    /// Somebody panicked whom we did not hear: read before each batch, and at each look.
+    pub(crate) fn heed_panic_file(&mut self) {
+        if let (None, Some(panicked)) = (self.state.panicked(), panic_file::read(&self.storage)) {
+            self.heed(&panicked.by);
+        }
+    }
+
     /// Somebody panicked while we did not run, or did not answer.
-    pub(crate) fn heed(&mut self, by: &str) {
+    fn heed(&mut self, by: &str) {
         if let Err(error) = self.panic(by) {
             tracing::error!(error, "the panic is not complete");
         }

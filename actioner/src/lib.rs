@@ -63,6 +63,7 @@ pub mod surroundings;
 pub mod survey;
 pub mod switch;
 pub mod teardown;
+mod trial;
 pub mod wall;
 pub mod watch;
 pub mod webhook;

@@ -45,12 +45,16 @@ pub fn write(storage: &Path, panicked: &Panicked) -> io::Result<()> {
     File::open(storage)?.sync_all()
 }
 
-/// Removes it; absent is fine.
+/// Removes it; absent is fine, on a disk that is read-only, too: a pause must end there.
 ///
 /// # Errors
 /// What the file system says.
 pub fn remove(storage: &Path) -> io::Result<()> {
-    match fs::remove_file(path(storage)) {
+    let path = path(storage);
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

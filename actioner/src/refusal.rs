@@ -161,13 +161,13 @@ pub enum Refusal {
     },
     /// Bans that do not help are stopped.
     #[error(
-        "the breaker is open: {bans} bans did not lower the pressure ({before} assured entries before, {after} a minute later); \
+        "the breaker is open: {bans} bans did not lower the pressure (the banned held {before} entries before, and {after} a minute later); \
          it closes after an hour, or by `conntrack-actioner resume`"
     )]
     BreakerOpen {
         /// So many bans.
-        bans: u32,
-        /// Assured entries before the first of them.
+        bans: u64,
+        /// Entries that the banned held before.
         before: u64,
         /// And when they had had their time.
         after: u64,

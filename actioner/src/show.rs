@@ -36,7 +36,7 @@ impl Effects {
             since: None,
             until: Some(at(open.until)),
             by: format!(
-                "{} bans did not lower the pressure: {} assured entries before, {} after",
+                "{} bans did not lower the pressure: the banned held {} entries before, {} after",
                 open.bans, open.before, open.after
             ),
         });

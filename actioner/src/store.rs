@@ -200,6 +200,11 @@ impl Store {
         self.failing.as_deref().or(self.set_aside.as_deref())
     }
 
+    /// Why the latest change is not on the disk; None: it is.
+    pub fn failing(&self) -> Option<&str> {
+        self.failing.as_deref()
+    }
+
     /// Somebody has read that a file was set aside.
     pub fn forgive(&mut self) {
         self.set_aside = None;

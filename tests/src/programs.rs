@@ -44,7 +44,8 @@ impl Program {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// The executable, built from the present sources with the profile of the running test.
+    /// The executable, built from the present sources with the profile of the running test; or, where `PROGRAMS` names a directory,
+    /// the one that lies there.
     ///
     /// # Errors
     /// When the build fails; cargo's words are in the failure.
@@ -126,6 +127,12 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the member lies in the workspace")
 }
 
+/// Whether the programs are as they are released: somebody has built them so and named them in `PROGRAMS` (the Makefile does for
+/// what takes long), or this is a release build itself. What is promised of speed is promised of these.
+pub fn as_released() -> bool {
+    env::var_os("PROGRAMS").is_some() || !cfg!(debug_assertions)
+}
+
 /// The directory of the programs, which one build a process has brought up to date.
 fn built() -> Result<&'static Path> {
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
@@ -136,6 +143,9 @@ fn built() -> Result<&'static Path> {
 }
 
 fn build() -> Result<PathBuf> {
+    if let Some(directory) = env::var_os("PROGRAMS") {
+        return Ok(directory.into());
+    }
     let own = env::current_exe().tried(|| "the path of this executable")?;
     // A test lies in TARGET/PROFILE/deps, the demo in TARGET/PROFILE.
     let directory = own

@@ -31,13 +31,33 @@ pub fn ban(client: &Client, whom: IpNet, lasts: Duration, reason: &str) -> Resul
     let answer = client.post("/api/v1/bans", &body)?;
     let deleted = answer["entries_deleted"].as_u64();
     let deleted = deleted.map(|entries| format!("; {entries} of its entries deleted")).unwrap_or_default();
+    let until = match answer["until"].as_str() {
+        Some(until) => format!("until {}", plain(until)),
+        None => "for ever, which is somebody else's doing".to_owned(),
+    };
     let mut said = Said::done(format!(
-        "{} is banned until {}, read back from the kernel{deleted}",
+        "{} is banned {until}{}, read back from the kernel{deleted}",
         text(&answer["net"]),
-        text(&answer["until"])
+        compared(&answer)
     ));
     said.warning = answer["trouble"].as_str().map(plain);
-    Ok(said)
+    Ok(said.unless_stored(&answer))
+}
+
+/// What the order did to a ban that stood already. RFC 3339 in UTC is in the order of time.
+fn compared(answer: &Value) -> String {
+    let time = |name: &str| answer[name].as_str();
+    match (time("until"), time("ordered_until"), time("until_before")) {
+        (None, Some(ordered), _) => format!(" (you said until {}; unban ends both)", plain(ordered)),
+        (Some(until), Some(ordered), _) if until > ordered => {
+            format!(
+                " (by a rule, whose longer ban stays; you said until {}; unban ends both)",
+                plain(ordered)
+            )
+        }
+        (_, _, Some(before)) => format!(" (before: until {})", plain(before)),
+        _ => String::new(),
+    }
 }
 
 /// Ends its ban, or every one.
@@ -51,7 +71,7 @@ pub fn unban(client: &Client, whom: Option<IpNet>) -> Result<Said, Trouble> {
     };
     let unbanned: Vec<String> = answer["unbanned"].as_array().into_iter().flatten().map(text).collect();
     if unbanned.is_empty() {
-        return Ok(Said::done("nothing was banned"));
+        return Ok(Said::done("nothing was banned").unless_stored(&answer));
     }
     let who = match unbanned.len() {
         1..=10 => unbanned.join(", "),
@@ -61,7 +81,7 @@ pub fn unban(client: &Client, whom: Option<IpNet>) -> Result<Said, Trouble> {
         Value::String(until) => format!("; no rule bans them again before {}", plain(until)),
         _ => String::new(),
     };
-    Ok(Said::done(format!("no longer banned: {who}{grace}")))
+    Ok(Said::done(format!("no longer banned: {who}{grace}")).unless_stored(&answer))
 }
 
 /// As a query's value.

@@ -41,6 +41,17 @@ impl Said {
         Said::done(serde_json::to_string_pretty(value).unwrap_or_default())
     }
 
+    /// The same, with a warning where the order is in force and not on the disk.
+    pub fn unless_stored(mut self, answer: &Value) -> Said {
+        if let Some(why) = answer["not_stored"].as_str() {
+            let before =
+                self.warning.take().map(|warning| warning + "\nconntrack-actioner: ").unwrap_or_default();
+            self.warning = Some(before + &plain(why));
+            self.exit = Exit::NotStored;
+        }
+        self
+    }
+
     /// Says it.
     pub fn say(self) -> Exit {
         let written = io::stdout().lock().write_all(self.text.as_bytes());

@@ -9,12 +9,10 @@ use crate::audit::rfc3339;
 use crate::cli::{Panic, Resume};
 use crate::exit::Exit;
 use crate::firewall::{Firewall, FirewallError};
-use crate::now::Now;
 use crate::panic_file::{self, Panicked};
 use crate::policy::Policy;
 use crate::run::configured_firewall;
-use crate::store::{Loaded, Store};
-use crate::teardown::may_change_the_firewall;
+use crate::teardown::{StoredBans, may_change_the_firewall};
 use ipnet::IpNet;
 use serde_json::json;
 use std::path::Path;
@@ -141,11 +139,12 @@ pub fn resume(flags: &Resume) -> Result<Said, Trouble> {
     let removed = if was_there { format!("{} is removed\n", file.display()) } else { String::new() };
     // A running one removes the file itself, once it has heeded it.
     match Client::new(&flags.socket.admin_socket).post("/api/v1/resume", &json!({})) {
-        Ok(answer) => Ok(Said::done(removed + &text(&answer["done"]))),
+        Ok(answer) => Ok(Said::done(removed + &text(&answer["done"])).unless_stored(&answer)),
         Err(Trouble::Unreachable { error, .. })
             if was_there && error.kind() != std::io::ErrorKind::PermissionDenied =>
         {
-            let resumed = forget_bans(&flags.storage).and_then(|()| {
+            // What the panic lifted must not come back with the next start.
+            let resumed = StoredBans::open(&flags.storage).and_then(StoredBans::lift).and_then(|_| {
                 panic_file::remove(&flags.storage)
                     .map_err(|error| format!("cannot remove {}: {error}", file.display()))
             });
@@ -154,14 +153,4 @@ pub fn resume(flags: &Resume) -> Result<Said, Trouble> {
         }
         Err(trouble) => Err(trouble),
     }
-}
-
-/// What the panic lifted must not come back with the next start.
-fn forget_bans(storage: &Path) -> Result<(), String> {
-    let now = Now::read();
-    let (mut store, loaded) = Store::open(storage, now)?;
-    let Loaded::State { mut state, .. } = loaded else { return Ok(()) };
-    state.panic("resume");
-    store.save(&state, now);
-    store.degraded().map_or(Ok(()), |why| Err(why.to_owned()))
 }

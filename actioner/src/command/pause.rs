@@ -11,5 +11,5 @@ use std::time::Duration;
 /// [`Trouble`].
 pub fn pause(client: &Client, lasts: Option<Duration>) -> Result<Said, Trouble> {
     let answer = client.post("/api/v1/pause", &json!({"for_seconds": lasts.map(|lasts| lasts.as_secs())}))?;
-    Ok(Said::done(text(&answer["done"])))
+    Ok(Said::done(text(&answer["done"])).unless_stored(&answer))
 }

@@ -78,29 +78,44 @@ impl Row {
         self.until.is_none_or(|until| until > now.boot)
     }
 
+    pub(super) fn is_a_rules(&self) -> bool {
+        matches!(self.cause, Cause::Rule { .. })
+    }
+
     fn is_of(&self, rule: &str) -> bool {
         matches!(&self.cause, Cause::Rule { name, .. } if name == rule)
     }
 
     /// Whether it answers an offence under `rule`: it is the rule's own, or nobody's, or a person's.
     fn covers(&self, rule: &str) -> bool {
-        !matches!(self.cause, Cause::Rule { .. }) || self.is_of(rule)
+        !self.is_a_rules() || self.is_of(rule)
     }
 }
 
 impl Ledger {
     pub(super) fn standing(&self, net: &IpNet, rule: &str, now: Now) -> Option<Standing> {
-        let in_force = || self.bans.get(net).into_iter().flatten().filter(|row| row.lasts_at(now));
-        if !in_force().any(|row| row.covers(rule)) {
+        let covers = |row: &Row| row.lasts_at(now) && row.covers(rule);
+        if !self.bans.get(net).into_iter().flatten().any(covers) {
             return None;
         }
+        self.until(net, now)
+    }
+
+    /// When the last of its bans ends.
+    pub(super) fn until(&self, net: &IpNet, now: Now) -> Option<Standing> {
+        let in_force = self.bans.get(net).into_iter().flatten().filter(|row| row.lasts_at(now));
         // Absent means for ever, so it is the longest.
-        let until = in_force().map(|row| row.until).max_by_key(|until| until.unwrap_or(Duration::MAX));
-        Some(Standing { until: until.flatten() })
+        let until = in_force.map(|row| row.until).max_by_key(|until| until.unwrap_or(Duration::MAX));
+        until.map(|until| Standing { until })
+    }
+
+    /// Whether the network is banned.
+    pub(super) fn holds(&self, net: &IpNet, now: Now) -> bool {
+        self.bans.get(net).is_some_and(|rows| rows.iter().any(|row| row.lasts_at(now)))
     }
 
     pub(super) fn active(&self, now: Now) -> usize {
-        self.bans.values().filter(|rows| rows.iter().any(|row| row.lasts_at(now))).count()
+        self.bans.keys().filter(|net| self.holds(net, now)).count()
     }
 
     pub(super) fn rows(&self, now: Now) -> impl Iterator<Item = (IpNet, &Row)> {

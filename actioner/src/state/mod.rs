@@ -107,6 +107,11 @@ impl State {
         })
     }
 
+    /// Until when exactly this network is banned, by anybody; None: it is not.
+    pub fn banned_until(&self, net: &IpNet, now: Now) -> Option<Standing> {
+        self.enforced.until(net, now)
+    }
+
     /// Whether a network is banned for ever, which is somebody else's doing.
     pub fn is_permanent(&self, net: &IpNet) -> bool {
         self.enforced.bans.get(net).is_some_and(|rows| rows.iter().any(|row| row.until.is_none()))
@@ -201,24 +206,29 @@ impl State {
         }
     }
 
-    /// Bans were enforced on a table with so many assured entries.
-    pub fn banned(&mut self, bans: u32, assured: u64, now: Now) {
-        self.revision += u64::from(bans > 0);
-        self.breaker.banned(bans, assured, now);
+    /// Networks were banned and their entries deleted, of which there were so many: the breaker waits for the effect.
+    pub fn banned(&mut self, held: impl IntoIterator<Item = (IpNet, u64)>, now: Now) {
+        self.revision += 1;
+        self.breaker.banned(held, now);
     }
 
-    /// The table was read: the breaker looks whether bans helped. Returns why it opened, if it did just now.
-    pub fn measure(&mut self, assured: u64, now: Now) -> Option<&Open> {
-        let open = self.breaker.measure(assured, now);
+    /// The table was read, and `held` says what networks hold in it: the breaker looks whether bans helped. Returns why it opened, if
+    /// it did just now.
+    pub fn measure(&mut self, held: impl FnOnce(&[IpNet]) -> u64, now: Now) -> Option<&Open> {
+        let enforced = &self.enforced;
+        let open = self.breaker.measure(|net| enforced.holds(net, now), held, now);
         self.revision += u64::from(open.is_some());
         open
     }
 
-    /// Somebody bans by hand; what was unbanned before is in grace no more.
+    /// Somebody bans by hand, in place of what somebody banned by hand before, or what nobody knows of. What was unbanned before is in
+    /// grace no more.
     pub fn ban_by_hand(&mut self, net: IpNet, lasts: Duration, by: &str, reason: &str, now: Now) {
         self.grace.retain(|graced, _| !(graced.contains(&net) || net.contains(graced)));
         let cause = Cause::Hand { by: by.to_owned(), reason: reason.to_owned() };
-        self.ledger_mut(true).put(net, cause, Some(now.boot + lasts), now);
+        let ledger = self.ledger_mut(true);
+        ledger.keep_rows(|other, row| *other != net || row.is_a_rules() || row.until.is_none());
+        ledger.put(net, cause, Some(now.boot + lasts), now);
     }
 
     /// Somebody unbans by hand: no rule bans it again for [`GRACE`]. Returns whether it was banned, or would have been.
@@ -243,6 +253,11 @@ impl State {
     /// Somebody panicked: every ban ends, and nothing is done. Returns how many there were.
     pub fn panic(&mut self, by: &str) -> usize {
         self.panicked = Some(by.to_owned());
+        self.lift_all()
+    }
+
+    /// Every ban ends, in both ledgers; offences are remembered. Returns how many were enforced.
+    pub fn lift_all(&mut self) -> usize {
         self.revision += 1;
         self.shadow.bans.clear();
         std::mem::take(&mut self.enforced.bans).len()

@@ -4,6 +4,7 @@ use crate::scene::{Desk, HOARDER, about, alert, ban, is_repeat, now, only, polic
 use conntrack_actioner::alert::{Alert, Origin};
 use conntrack_actioner::plan::Decision;
 use proptest::prelude::*;
+use std::net::IpAddr;
 use std::time::Duration;
 
 const HIM: &str = "198.51.100.66";
@@ -174,8 +175,9 @@ fn an_open_breaker_refuses_bans_and_nothing_that_is_banned_is_undone() {
     for source in &sources[..5] {
         ban(&desk.act(&about(source), now(0.0)));
     }
-    desk.state.banned(5, 2700, now(0.0));
-    assert!(desk.state.measure(2700, now(61.0)).is_some());
+    let held = sources[..5].iter().map(|source| (source.parse::<IpAddr>().unwrap().into(), 300));
+    desk.state.banned(held, now(0.0));
+    assert!(desk.state.measure(|nets| 300 * nets.len() as u64, now(61.0)).is_some());
     assert_eq!(refusal(&desk.plan(&about(&sources[5]), now(62.0))).reason(), "breaker_open");
     assert!(is_repeat(&desk.plan(&about(&sources[0]), now(62.0))));
     assert_eq!(desk.state.active(now(62.0)), 5);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Result, http, wait::wait_until};
+use tests::{Result, http, programs::as_released, wait::wait_until};
 
 use crate::{
     kept::{banned, forget_everything, kill},
@@ -50,7 +50,8 @@ fn bans_of_65536_are_in_the_kernel_again_at_once() -> Result<()> {
     let header = lab.output(&["ipset", "list", "-terse", SET])?;
     assert!(header.contains(&format!("Number of entries: {BANS}")), "{header}");
     assert_eq!(actioner.metric("enforced_bans")?, f64::from(BANS));
-    assert!(took < Duration::from_secs(9), "{took:?}: under a second in release, and this is none");
+    let bound = Duration::from_secs(if as_released() { 1 } else { 9 });
+    assert!(took < bound, "{took:?}: under a second as released (`make restore`), and it may be slower here");
     Ok(())
 }
 
@@ -120,9 +121,9 @@ fn on_trial(name: &str) -> Result<(tests::netns::Namespace, Home)> {
     assert_eq!(count(&first.alert(&five.iter().map(String::as_str).collect::<Vec<_>>())?, "banned"), 5);
     kill(&mut first)?;
     let mut state = stored(&home);
-    let trial = &mut state["breaker"]["trial"];
-    let before = trial["assured_before"].as_u64().unwrap();
-    assert!(trial["bans"] == 5 && (150..160).contains(&before), "it is written down: {trial}");
+    let trial = &mut state["breaker"]["on_trial"];
+    let before: u64 = trial["before"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!((trial["before"].as_object().unwrap().len(), before), (5, 150), "it is written down: {trial}");
     // A minute is too long for a test: it is up in six seconds.
     trial["settles"] = (trial["settles"].as_u64().unwrap() - 54_000).into();
     fs::write(home.path("storage/state.json"), state.to_string()).unwrap();
@@ -137,7 +138,7 @@ fn opened(actioner: &Actioner<'_>) -> Result<bool> {
 }
 
 #[test]
-fn a_flood_of_forged_sources_does_not_open_the_breaker_and_lasting_pressure_does() -> Result<()> {
+fn neither_forged_sources_nor_a_second_army_open_the_breaker_and_bans_that_do_not_work_do() -> Result<()> {
     let (lab, home) = on_trial("spoofed")?;
     let actioner = home.start(&lab)?;
     let forged = |host: u32| {
@@ -149,6 +150,7 @@ fn a_flood_of_forged_sources_does_not_open_the_breaker_and_lasting_pressure_does
     };
     let lines: String = (0..900).map(forged).collect();
     lab.command_with_input(&["conntrack", "--load-file", "-"], &lines)?;
+    (1..=20).try_for_each(|host| fill(&lab, &format!("203.0.113.{host}"), 30))?;
     fill(&lab, HIM, 30)?;
     assert!(!opened(&actioner)?, "{}", actioner.log());
     assert_eq!(banned(&lab).len(), 6, "and the next is banned");
@@ -156,7 +158,7 @@ fn a_flood_of_forged_sources_does_not_open_the_breaker_and_lasting_pressure_does
 
     let (lab, home) = on_trial("pressure")?;
     let mut actioner = home.start(&lab)?;
-    (1..=6).try_for_each(|host| fill(&lab, &format!("203.0.113.{host}"), 30))?;
+    (1..=5).try_for_each(|host| fill(&lab, &format!("198.51.100.{host}"), 30))?;
     fill(&lab, HIM, 30)?;
     assert!(opened(&actioner)?, "{}", actioner.log());
     assert_eq!(banned(&lab).len(), 5);

@@ -211,13 +211,20 @@ fn teardown_takes_ours_away_and_nothing_else() -> Result<()> {
     assert_eq!(sets(&lab)?.len(), 3);
     assert!(actioner.process().stop()?.success());
     assert_eq!(members(&lab, "conntrack-guard-4")?.len(), 1, "bans outlive the program");
+    for (flags, said_of_bans, left) in
+        [(&["--keep-bans"][..], "1 bans are kept", 1), (&[], "1 bans are ended", 0)]
+    {
+        let (done, said) = home.teardown_with(&lab, flags)?;
+        let removed = "removed 2 drop rules and the sets conntrack-guard-4, conntrack-guard-6";
+        assert!(done && said.contains(removed) && said.contains(said_of_bans), "{said}");
+        assert_eq!(sets(&lab)?, ["theirs-4"]);
+        assert_eq!(raw_rules(&lab)?, theirs);
+        let mut next = home.start(&lab)?;
+        assert_eq!(members(&lab, "conntrack-guard-4")?.len(), left, "{flags:?}: after the next start");
+        assert!(next.process().stop()?.success());
+    }
     let (done, said) = home.teardown(&lab)?;
-    assert!(
-        done && said.contains("removed 2 drop rules and the sets conntrack-guard-4, conntrack-guard-6"),
-        "{said}"
-    );
-    assert_eq!(sets(&lab)?, ["theirs-4"]);
-    assert_eq!(raw_rules(&lab)?, theirs);
+    assert!(done && !said.contains("bans"), "{said}");
     let (done, said) = home.teardown(&lab)?;
     assert!(done && said.contains("nothing to remove"), "{said}");
     Ok(())

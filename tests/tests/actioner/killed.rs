@@ -64,7 +64,9 @@ impl Chance {
 }
 
 fn guilty(life: u32) -> Vec<String> {
-    (1..=GUILTY).map(|host| format!("198.{}.{}.{host}", 18 + life / 250 % 2, life % 250)).collect()
+    // 198.18.0.0/15 has room for 500 lives before the next sixteen hosts of each network.
+    let host = |host| host + GUILTY * (life / 500);
+    (1..=GUILTY).map(|nth| format!("198.{}.{}.{}", 18 + life / 250 % 2, life % 250, host(nth))).collect()
 }
 
 fn innocent(life: u32, host: u32) -> String {

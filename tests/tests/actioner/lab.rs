@@ -156,7 +156,13 @@ impl Home {
     }
 
     pub(crate) fn teardown(&self, namespace: &Namespace) -> Result<(bool, String)> {
-        let output = self.run(namespace, &[], &["teardown"], &["--policy.file", "--admin.socket"])?;
+        self.teardown_with(namespace, &[])
+    }
+
+    pub(crate) fn teardown_with(&self, namespace: &Namespace, more: &[&str]) -> Result<(bool, String)> {
+        let words: Vec<&str> = ["teardown"].iter().chain(more).copied().collect();
+        let output =
+            self.run(namespace, &[], &words, &["--policy.file", "--storage.path", "--admin.socket"])?;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
     }

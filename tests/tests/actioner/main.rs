@@ -16,6 +16,7 @@ mod many;
 mod meddled;
 mod mended;
 mod orders;
+mod pairs;
 mod past;
 mod stale;
 mod start;

@@ -14,6 +14,7 @@ use tests::{Result, http, netns::Namespace, topology::Family, topology::Topology
 use crate::{
     kept::banned,
     lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, quiet, raw_rules},
+    orders::must,
 };
 
 /// A service on the server and a banned peer who goes on sending to it.
@@ -188,6 +189,21 @@ impl Disk {
     }
 }
 
+/// Each is done, and the person is told that a restart would undo it, and why.
+fn orders_that_are_not_written_down(home: &Home, lab: &Namespace) -> Result<()> {
+    const BRIEF: &str = "198.51.100.68";
+    let orders: [(&[&str], &str); 4] = [
+        (&["ban", BRIEF, "--for", "1h", "--reason", "x"], "a reboot would end it"),
+        (&["unban", BRIEF], "it would be banned again"),
+        (&["pause"], "a crash or a restart would end it"),
+        (&["resume"], "what it ended would be back"),
+    ];
+    for (words, undone) in orders {
+        must(home, lab, words, 6, &["in force, but not written down", undone, "state.json"])?;
+    }
+    Ok(())
+}
+
 fn degraded(actioner: &Actioner<'_>, wanted: f64) -> Result<()> {
     wait_until("store_degraded", SOON, || match actioner.metric("store_degraded") {
         Ok(found) if found == wanted => Ok(()),
@@ -223,6 +239,8 @@ fn a_disk_that_fills_or_becomes_read_only_costs_durability_loudly_and_no_ban() -
         let log = actioner.log();
         assert!(log.contains("would not survive a reboot"), "{name}, {at_start}: {log}");
         assert_eq!(disk.stored().len(), usize::from(!at_start), "the old file stays whole");
+        orders_that_are_not_written_down(&home, &lab)?;
+        assert_eq!(banned(&lab), [HIM, HIM_TOO], "{name}, {at_start}: they are carried out");
 
         match (name, at_start) {
             ("full", _) => disk.empty(),

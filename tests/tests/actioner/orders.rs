@@ -20,7 +20,7 @@ fn order(home: &Home, lab: &Namespace, words: &[&str], flags: &[&str]) -> Result
     Ok((status.code().unwrap(), said))
 }
 
-fn must(home: &Home, lab: &Namespace, words: &[&str], code: i32, said: &[&str]) -> Result<String> {
+pub(crate) fn must(home: &Home, lab: &Namespace, words: &[&str], code: i32, said: &[&str]) -> Result<String> {
     let (ended, text) = order(home, lab, words, if words[0] == "panic" { ALL } else { SOCKET })?;
     assert_eq!(ended, code, "{words:?}: {text}");
     for part in said {
@@ -83,6 +83,50 @@ fn a_ban_by_hand_is_listed_explained_and_ended() -> Result<()> {
     must(&home, &lab, &["ban", "127.0.0.1", "--for", "1h", "--reason", "x"], 3, &["refused", "loopback"])?;
     must(&home, &lab, &["ban", "nobody", "--for", "1h", "--reason", "x"], 2, &[])?;
     assert!(banned(&lab).is_empty());
+    Ok(())
+}
+
+/// Seconds that the kernel gives him yet.
+fn left(lab: &Namespace) -> Result<u32> {
+    let bans = members(lab, "conntrack-guard-4")?;
+    Ok(bans.into_iter().find(|(net, _)| net == HIM).map_or(0, |(_, left)| left))
+}
+
+#[test]
+fn the_last_word_of_a_person_counts_also_where_it_shortens_and_a_rules_longer_ban_stays() -> Result<()> {
+    let lab = quiet("shorter")?;
+    let home = Home::new(POLICY);
+    let actioner = home.start(&lab)?;
+    let ban = |lasts: &str, said: &[&str]| {
+        must(&home, &lab, &["ban", HIM, "--for", lasts, "--reason", "x"], 0, said)
+    };
+    ban("10h", &[" is banned until "])?;
+    assert!((35_900..=36_000).contains(&left(&lab)?), "{}", left(&lab)?);
+    ban("5m", &["(before: until "])?;
+    assert!((200..=300).contains(&left(&lab)?), "{}", left(&lab)?);
+    let bans: Value = serde_json::from_str(&must(&home, &lab, &["bans", "--json"], 0, &[])?).unwrap();
+    assert_eq!(bans["bans"].as_array().unwrap().len(), 1, "in its place: {bans}");
+    ban("1h", &[])?;
+    assert!((3500..=3600).contains(&left(&lab)?), "{}", left(&lab)?);
+    assert_eq!(actioner.metric("drift_total{what=\"ban_lengthened\"}")?, 0.0);
+
+    must(&home, &lab, &["unban", HIM], 0, &[])?;
+    ban("1m", &[])?;
+    must(&home, &lab, &["unban", HIM], 0, &[])?;
+    let other = Home::new(POLICY);
+    drop(actioner);
+    lab.command(&["ipset", "flush", "conntrack-guard-4"])?;
+    let actioner = other.start(&lab)?;
+    fill(&lab, HIM, 30)?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
+    must(
+        &other,
+        &lab,
+        &["ban", HIM, "--for", "1m", "--reason", "x"],
+        0,
+        &["by a rule, whose longer ban stays"],
+    )?;
+    assert!((500..=600).contains(&left(&lab)?), "{}", left(&lab)?);
     Ok(())
 }
 
@@ -178,5 +222,31 @@ fn panic_works_on_a_hanging_actioner_and_with_a_broken_policy() -> Result<()> {
         other => Err(format!("{other:?}")),
     })?;
     assert!(banned(&lab).is_empty(), "it puts nothing back");
+    Ok(())
+}
+
+/// The panic file comes while it hangs, and what waits for it is an alert.
+#[test]
+fn a_batch_that_begins_after_a_panic_bans_nobody_though_nobody_could_tell_the_actioner() -> Result<()> {
+    let lab = quiet("unheard")?;
+    let home = Home::new(POLICY);
+    fill(&lab, HIM, 30)?;
+    let mut actioner = home.start(&lab)?;
+    actioner.process().signal(Signal::SIGSTOP)?;
+    std::fs::write(home.path("storage/panic"), "{\"since\":\"2026-01-01T00:00:00Z\",\"by\":\"root\"}")
+        .unwrap();
+    let body = crate::lab::message(&[actioner.about(HIM)]);
+    let socket = actioner.socket.clone();
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| tests::http::post(&socket, "/webhook", &[], body.as_bytes()));
+        // It is on its way before the program goes on.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        actioner.process().signal(Signal::SIGCONT)?;
+        asked.join().unwrap()
+    })?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(count(&serde_json::from_str(&answer.text()).unwrap(), "banned"), 0, "{}", answer.text());
+    assert!(banned(&lab).is_empty() && with_end(&lab, HIM)?.len() == 30, "{}", actioner.log());
+    must(&home, &lab, &["status"], 0, &["PANIC"])?;
     Ok(())
 }
