@@ -80,12 +80,12 @@ fn base() -> Value {
         "never_ban": [],
         "limits": {"widest_prefix": {"ipv4": 8, "ipv6": 16}},
         "firewall": {},
-        "watch": {"interval": "100ms", "every": "2147482s", "alerts": [{"alert": "A", "host": {"entries": 1}}]},
+        "watch": {"interval": "100ms", "every": "2147482s", "alerts": [{"alert": "A", "host": {"entries": 1, "assured": 1}, "table": {"entries": 1}}]},
         "keep_reachable": {"ports": [1], "from": ["192.0.2.1"]},
         "rules": [{
             "name": "r",
             "matchers": ["alertname=A"],
-            "require": {"source": {"socketless": 1}},
+            "require": {"source": {"socketless": 1, "assured": 1}},
             "actions": [{"ban": {"for": "1s"}}],
         }],
     })
@@ -159,6 +159,13 @@ fn the_pages_defaults_are_the_readers() {
                 let found = messages(&without(&key));
                 let said = format!("`{key}` is missing: ");
                 assert!(found.iter().any(|message| message.starts_with(&said)), "{key}: {found:#?}");
+            }
+            "none, but for a ban" => {
+                let found = messages(&without(&key));
+                assert!(
+                    found.iter().any(|message| message.contains("bans without evidence")),
+                    "{key}: {found:#?}"
+                );
             }
             // An action without either is an error, which policy_rules.rs tests.
             "one of the two" => {}
