@@ -231,8 +231,11 @@ fn policies(page: &str) -> Vec<String> {
         return blocks.map(str::to_owned).collect();
     }
     // A ConfigMap's, indented.
-    let indented = text.split("policy.yaml: |\n").nth(1).and_then(|rest| rest.split("\n---").next()).unwrap_or_default();
-    vec![indented.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect::<Vec<_>>().join("\n")]
+    let indented =
+        text.split("policy.yaml: |\n").nth(1).and_then(|rest| rest.split("\n---").next()).unwrap_or_default();
+    vec![
+        indented.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect::<Vec<_>>().join("\n"),
+    ]
 }
 
 /// Each page, how many policies it has at least, and of which warnings it speaks.

@@ -26,14 +26,15 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn below(directory: &Path, found: &mut Vec<PathBuf>) {
+/// All files below a directory whose names end so.
+fn below(directory: &Path, end: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let skipped = ["target", "node_modules"].iter().any(|name| path.ends_with(name));
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.is_dir() && !skipped && !hidden {
-            below(&path, found);
-        } else if path.extension().is_some_and(|end| end == "md") {
+            below(&path, end, found);
+        } else if path.extension().is_some_and(|one| one == end) {
             found.push(path);
         }
     }
@@ -42,7 +43,7 @@ fn below(directory: &Path, found: &mut Vec<PathBuf>) {
 /// Every page of the repository.
 fn pages() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    below(&workspace(), &mut found);
+    below(&workspace(), "md", &mut found);
     found.sort();
     assert!(found.len() > 50, "{} pages", found.len());
     found
@@ -219,6 +220,26 @@ fn every_command_of_ours_in_a_page_is_one() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The threat model shows each answer by a test: they are there, under these names.
+#[test]
+fn tests_that_the_threat_model_names_exist() {
+    let page = read(&workspace().join("docs/threat-model.md"));
+    let mut sources = Vec::new();
+    for directory in ["tests/tests", "actioner/tests", "exporter/tests"] {
+        below(&workspace().join(directory), "rs", &mut sources);
+    }
+    let sources: String = sources.iter().map(|path| read(path)).collect();
+    let named = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})(?:_…)?`").unwrap();
+    let ours: Vec<&str> = named
+        .captures_iter(&page)
+        .map(|found| found.get(1).unwrap().as_str())
+        .filter(|name| !name.starts_with("conntrack_") && !name.starts_with("nf_"))
+        .collect();
+    assert!(ours.len() > 12, "only {ours:?}");
+    let missing: Vec<_> = ours.iter().filter(|name| !sources.contains(&format!("fn {name}"))).collect();
+    assert!(missing.is_empty(), "named in docs/threat-model.md, and no test: {missing:#?}");
 }
 
 #[test]
