@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill soak-socketless crowd test-libipset lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill soak-socketless crowd test-libipset try-pages lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -90,12 +90,17 @@ test-libipset: ## the firewall's tests with the ipset crate as backend
 	@packaging/need.sh $(TOOLS) libipset-dev libclang1-14 libclang-common-14-dev
 	$(CARGO) test --locked -p conntrack-actioner --features libipset --test firewall
 
+try-pages: ## docs/getting-started followed to the letter on a clean Debian 12 (PACKAGES=DIR with our .deb files); minutes the first time
+	@packaging/need.sh $(COMPILER)
+	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner $(FEATURES)
+	docs/getting-started/try.sh docs/getting-started/small-server.md docs/getting-started/prometheus-alertmanager.md docs/getting-started/behind-nat.md
+
 lint: ## rustfmt, clippy with warnings as errors, rustdoc, shellcheck
 	@packaging/need.sh $(COMPILER) shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck packaging/*.sh alerts/*.sh .ci/run
+	shellcheck packaging/*.sh alerts/*.sh docs/getting-started/*.sh .ci/run
 
 fmt: ## format the sources
 	$(CARGO) fmt --all

@@ -47,7 +47,9 @@ fn read(path: &Path) -> String {
 fn files() -> Vec<PathBuf> {
     let root = workspace();
     let mut found = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for directory in ["alerts", "dashboards", "docs", "docs/runbooks"] {
+    for directory in
+        ["alerts", "dashboards", "docs", "docs/runbooks", "docs/getting-started", "docs/migrating"]
+    {
         let entries = fs::read_dir(root.join(directory)).unwrap().map(|entry| entry.unwrap().path());
         let text = |path: &PathBuf| {
             path.extension().is_some_and(|end| ["md", "yml", "json"].iter().any(|one| end == *one))
