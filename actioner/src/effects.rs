@@ -179,6 +179,7 @@ impl Effects {
         if let Some(survey) = &survey {
             host.spared.called = Arc::clone(&survey.called);
         }
+        self.heed_panic_file();
         // After the dump, which can take seconds: bans count from now.
         let now = Now::read();
         self.metrics.expired(self.state.expire(now));
