@@ -227,9 +227,9 @@ fn lives(name: &str, count: u32) -> Result<()> {
     let mut chance = Chance(seed);
     let fates = Fates::default();
     let began = Instant::now();
-    let (mut acknowledged, mut reboots) = (0, 0);
+    let (mut acknowledged, mut reboots) = (0_usize, 0);
     let mut actioner = home.start(&lab)?;
-    for life in 0..count {
+    for (life, number) in (0..count).zip(1..) {
         let end = End {
             acknowledged: chance.below(u64::from(GUILTY)) as usize,
             later: Duration::from_micros(chance.below(8000)),
@@ -244,6 +244,13 @@ fn lives(name: &str, count: u32) -> Result<()> {
         actioner = home.start(&lab)?;
         let life = format!("seed {seed}, life {life}, {end:?}, reboot {reboot}");
         verify(&lab, &actioner, &fates, &life)?;
+        // Whoever stops it half-way knows how far it came.
+        if number % 100 == 0 {
+            println!(
+                "{number} kills in {:?}: {acknowledged} orders acknowledged, all of them hold",
+                began.elapsed()
+            );
+        }
     }
     let (banned, open) = fates.lock().unwrap().values().fold((0, 0), |(banned, open), fate| match fate {
         Fate::Banned(..) => (banned + 1, open),
