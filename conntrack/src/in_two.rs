@@ -1,13 +1,13 @@
 //! A dump in two threads, one for the entries that were answered and one for the rest: 0.61 of the time of one (DOMAIN.md, 2).
 
 use crate::flow::Flow;
-use crate::link::Error;
+use crate::link::{Answer, Error};
 use crate::netlink::Malformed;
 use crate::pace::Pace;
 use crate::reader::{Classes, Half, Reader};
 use crate::table::{DUMP, Dump, Table, buckets};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One half of a dump, as its thread leaves it.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ enum Read<S> {
     /// The kernel does not know the question: before 5.15, or one that refuses it.
     Unknown,
 }
+
+/// A half that was shown.
+type Shown<S> = (S, Dump, Classes);
 
 impl Table {
     /// Shows every entry once, as [`Table::visit`], to `see`, with what `begin` makes: once, or twice where two threads read a half
@@ -64,16 +67,8 @@ impl Table {
             let theirs = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             Ok((ours, theirs))
         })?;
-        let (ours, a, ours_classes, theirs, b, theirs_classes) = match (ours, theirs) {
-            (Read::Whole(ours, a, of_ours), Read::Whole(theirs, b, of_theirs)) => {
-                (ours, a, of_ours, theirs, b, of_theirs)
-            }
-            // What it showed is counted: a plain dump now would count it twice.
-            (Read::Whole(_, dump, _), _) | (_, Read::Whole(_, dump, _)) if dump.entries > 0 => {
-                let source = Malformed("one half of the dump was answered and the other was not");
-                return Err(Error::Malformed { asked: DUMP, source });
-            }
-            _ => return Ok(None),
+        let Some([(ours, a, ours_classes), (theirs, b, theirs_classes)]) = both([ours, theirs])? else {
+            return Ok(None);
         };
         self.classes = Classes { replied: ours_classes.replied, unreplied: theirs_classes.unreplied };
         let malformed = match (a.malformed, b.malformed) {
@@ -85,6 +80,7 @@ impl Table {
             malformed,
             interrupted: a.interrupted || b.interrupted || shape != buckets(),
             elapsed: started.elapsed(),
+            longest_call: a.longest_call.max(b.longest_call),
         };
         Ok(Some((vec![ours, theirs], dump)))
     }
@@ -93,16 +89,44 @@ impl Table {
         let started = Instant::now();
         let mut reader = Reader::half(half, |flow: &Flow| see(&mut state, flow));
         let result = self.read(&mut reader);
-        let (unfiltered, classes) = (reader.unfiltered(), reader.classes());
-        match result {
-            _ if unfiltered => Ok(Read::Unknown),
-            Ok(interrupted) => {
-                let dump = reader.dump(interrupted, started.elapsed());
-                Ok(Read::Whole(state, dump, classes))
-            }
-            // EINVAL and the like: asked for all, it may answer.
-            Err(Error::Refused { .. }) if classes == Classes::default() => Ok(Read::Unknown),
-            Err(error) => Err(error),
-        }
+        outcome(result, &reader, started.elapsed()).map(|read| match read {
+            Read::Whole((), dump, classes) => Read::Whole(state, dump, classes),
+            Read::Unknown => Read::Unknown,
+        })
     }
 }
+
+/// What the kernel's answer to the question for one half amounts to. Pure.
+fn outcome<E: FnMut(&Flow)>(
+    answer: Result<Answer, Error>,
+    reader: &Reader<E>,
+    elapsed: Duration,
+) -> Result<Read<()>, Error> {
+    let classes = reader.classes();
+    match answer {
+        _ if reader.unfiltered() => Ok(Read::Unknown),
+        Ok(answer) => Ok(Read::Whole((), reader.dump(answer, elapsed), classes)),
+        // EINVAL and the like: asked for all, it may answer.
+        Err(Error::Refused { .. }) if classes == Classes::default() => Ok(Read::Unknown),
+        Err(error) => Err(error),
+    }
+}
+
+/// Both halves, or None where the kernel must be asked for all instead. Pure.
+fn both<S>(halves: [Read<S>; 2]) -> Result<Option<[Shown<S>; 2]>, Error> {
+    match halves {
+        [Read::Whole(ours, a, of_ours), Read::Whole(theirs, b, of_theirs)] => {
+            Ok(Some([(ours, a, of_ours), (theirs, b, of_theirs)]))
+        }
+        // What it showed is counted: a plain dump now would count it twice.
+        [Read::Whole(_, dump, _), _] | [_, Read::Whole(_, dump, _)] if dump.entries > 0 => {
+            let source = Malformed("one half of the dump was answered and the other was not");
+            Err(Error::Malformed { asked: DUMP, source })
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+#[path = "in_two_tests.rs"]
+mod tests;

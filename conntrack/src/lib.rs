@@ -32,7 +32,7 @@ pub use delete::Deleted;
 pub use flow::{Counters, Family, Flow, L4, Protocol, Status, Tuple, Zone};
 pub use kept::{Kept, Room};
 pub use key::{FlowKey, FlowKeys};
-pub use link::{Channel, Error, Link, REASONS};
+pub use link::{Answer, Channel, Error, Link, REASONS};
 pub use pace::Pace;
 pub use state::{ProtocolName, SctpState, State, TcpState};
 pub use stats::{CpuStats, Limits, STATS, Stat, Unwrapped};

@@ -4,6 +4,7 @@ use crate::netlink::{Malformed, Message, Messages, NLM_F_DUMP_INTR, NLMSG_DONE, 
 use netlink_sys::{Socket, SocketAddr, protocols};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::io;
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ impl Error {
         }
     }
 
-    fn from_io(asked: &'static str, source: io::Error) -> Error {
+    pub(crate) fn from_io(asked: &'static str, source: io::Error) -> Error {
         match Errno::from_io_error(&source) {
             Some(Errno::PERM | Errno::ACCESS) => Error::NotPermitted { asked },
             Some(Errno::NOBUFS) => Error::Overrun { asked },
@@ -203,32 +204,49 @@ impl Link {
     }
 
     /// Sends a request with `NLM_F_DUMP` (or one that has a single answer and `NLM_F_ACK`) and hands each message of the answer to `each`.
-    /// Returns whether the kernel marked the dump as interrupted. `between` runs after each receive call.
+    /// `between` runs after each receive call.
     pub fn ask(
         &mut self,
         requests: &Requests,
         asked: &'static str,
         mut each: impl FnMut(Message<'_>) -> Result<(), Malformed>,
         mut between: impl FnMut(),
-    ) -> Result<bool, Error> {
+    ) -> Result<Answer, Error> {
         let sequence = self.sequence;
         self.send(requests, asked)?;
-        let mut interrupted = false;
+        let mut answer = Answer::default();
         loop {
+            let before = on_the_cpu();
             let received = self.receive(asked)?;
-            let end = read_answer(received, sequence, &mut interrupted, &mut each)
+            answer.longest_call = answer.longest_call.max(on_the_cpu().saturating_sub(before));
+            let end = read_answer(received, sequence, &mut answer.interrupted, &mut each)
                 .map_err(|source| Error::Malformed { asked, source })?;
             match end {
                 None => between(),
-                Some(0) => return Ok(interrupted),
+                Some(0) => return Ok(answer),
                 Some(errno) => return Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
             }
         }
     }
 }
 
+/// Time that the calling thread had a CPU.
+fn on_the_cpu() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0))
+}
+
+/// What an answer was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// The kernel marked it: `NLM_F_DUMP_INTR`.
+    pub interrupted: bool,
+    /// The most CPU time that one receive call took.
+    pub longest_call: Duration,
+}
+
 /// Reads one datagram of the answer to `sequence`; the errno that ended it, if it ended.
-fn read_answer(
+pub(crate) fn read_answer(
     received: &[u8],
     sequence: u32,
     interrupted: &mut bool,

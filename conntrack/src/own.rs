@@ -79,7 +79,7 @@ impl OwnAddresses {
             match link.ask(&request, ASKED, read, || ()) {
                 // A kernel without IPv6 has no such routes.
                 Err(Error::Refused { .. }) if family == AF_INET6 => {}
-                other => interrupted |= other?,
+                other => interrupted |= other?.interrupted,
             }
         }
         Ok(interrupted)

@@ -2,6 +2,7 @@
 
 use crate::decode;
 use crate::flow::{Flow, Status};
+use crate::link::Answer;
 use crate::netlink::{Malformed, Message, Requests};
 use crate::table::{CTNETLINK, Dump};
 use std::time::Duration;
@@ -116,9 +117,10 @@ impl<E: FnMut(&Flow)> Reader<E> {
         self.classes
     }
 
-    pub(crate) fn dump(&self, interrupted: bool, elapsed: Duration) -> Dump {
+    pub(crate) fn dump(&self, answer: Answer, elapsed: Duration) -> Dump {
+        let Answer { interrupted, longest_call } = answer;
         let entries = self.classes.replied + self.classes.unreplied;
-        Dump { entries, malformed: self.malformed, interrupted, elapsed }
+        Dump { entries, malformed: self.malformed, interrupted, elapsed, longest_call }
     }
 }
 

@@ -78,7 +78,7 @@ impl Sockets {
                 each(&socket(message.payload)?);
                 Ok(())
             };
-            interrupted |= self.link.ask(&request, ASKED_DUMP, visit, || ())?;
+            interrupted |= self.link.ask(&request, ASKED_DUMP, visit, || ())?.interrupted;
         }
         Ok(interrupted)
     }

@@ -1,7 +1,7 @@
 //! The table of the calling thread's network namespace: visit its entries, read its counts.
 
 use crate::flow::Flow;
-use crate::link::{Channel, Error, Link};
+use crate::link::{Answer, Channel, Error, Link};
 use crate::netlink::{Malformed, NLM_F_ACK, NLM_F_DUMP, Requests};
 use crate::pace::Pace;
 use crate::reader::{Classes, Reader};
@@ -42,6 +42,9 @@ pub struct Dump {
     pub interrupted: bool,
     /// From the request to the last message.
     pub elapsed: Duration,
+    /// The most time that one receive call kept its CPU: the kernel fills the next 32 KiB in it and lets nobody else in meanwhile.
+    /// By the thread's CPU clock, so that it does not grow when others take the CPU away between two packets of work.
+    pub longest_call: Duration,
 }
 
 impl Table {
@@ -82,14 +85,14 @@ impl Table {
         let started = Instant::now();
         let buckets = buckets();
         let mut reader = Reader::whole(each);
-        let interrupted = self.read(&mut reader)?;
-        let interrupted = interrupted || buckets != self::buckets();
+        let answer = self.read(&mut reader)?;
+        let interrupted = answer.interrupted || buckets != self::buckets();
         self.classes = reader.classes();
-        Ok(reader.dump(interrupted, started.elapsed()))
+        Ok(reader.dump(Answer { interrupted, ..answer }, started.elapsed()))
     }
 
-    /// Sends the reader's request and hands it the answer. Returns whether the kernel marked it as interrupted.
-    pub(crate) fn read<E: FnMut(&Flow)>(&mut self, reader: &mut Reader<E>) -> Result<bool, Error> {
+    /// Sends the reader's request and hands it the answer.
+    pub(crate) fn read<E: FnMut(&Flow)>(&mut self, reader: &mut Reader<E>) -> Result<Answer, Error> {
         let Table { link, requests, pace, .. } = self;
         if let Some(pace) = pace {
             pace.begin();

@@ -142,8 +142,8 @@ fn policies() -> Result<Vec<Timeouts>, Error> {
             Ok(())
         };
         match link.ask(&request, ASKED, read, || ()) {
-            Ok(false) => {}
-            Ok(true) => return Err(Error::Interrupted { asked: ASKED }),
+            Ok(answer) if !answer.interrupted => {}
+            Ok(_) => return Err(Error::Interrupted { asked: ASKED }),
             // A kernel without that subsystem has no such policies.
             Err(Error::Refused { source, .. }) if absent(&source) => {}
             Err(error) => return Err(error),
