@@ -228,7 +228,7 @@ impl Link {
 }
 
 /// Reads one datagram of the answer to `sequence`; the errno that ended it, if it ended.
-fn read_answer(
+pub(crate) fn read_answer(
     received: &[u8],
     sequence: u32,
     interrupted: &mut bool,
