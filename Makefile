@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill soak-socketless crowd test-libipset try-pages lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -77,6 +77,25 @@ restore: build ## 65,536 bans in the kernel again after a reboot: under a second
 soak-kill: build ## KILLS=1000 ends of a working actioner by SIGKILL, each followed by a look whether what it acknowledged holds
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
+
+# FUZZ=webhook: that target alone. FUZZ_RUNS: executions of each; FUZZ_SECONDS: at most so long each (0: until the runs are done).
+FUZZ = table sockets routes sets webhook policy matchers store audit accept query config
+FUZZ_RUNS = 1000000
+FUZZ_SECONDS = 0
+# The largest input that is tried, in bytes.
+FUZZ_LEN = 4096
+# RUSTC_BOOTSTRAP: the sanitizer is an unstable flag of the stable compiler. What is found new stands in target/corpus until it is
+# merged; what crashes in fuzz/artifacts.
+CARGO_FUZZ = RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz
+FUZZ_BUILD = --fuzz-dir fuzz --target-dir target/fuzz
+
+fuzz: ## hostile bytes for everything that reads some, by libFuzzer (FUZZ=webhook FUZZ_RUNS=10000000 FUZZ_SECONDS=600)
+	@packaging/need.sh $(COMPILER) g++
+	@packaging/fuzzer.sh
+	$(CARGO_FUZZ) build $(FUZZ_BUILD)
+	@mkdir -p $(addprefix target/corpus/,$(FUZZ))
+	set -e; $(foreach target,$(FUZZ),$(CARGO_FUZZ) run $(FUZZ_BUILD) $(target) target/corpus/$(target) fuzz/corpus/$(target) -- \
+	  -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -max_len=$(FUZZ_LEN) -print_final_stats=1 $(FUZZ_ARGS);)
 
 soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
 	@packaging/need.sh $(COMPILER) $(TOOLS)

@@ -30,6 +30,8 @@ mod foreign;
 pub mod guard;
 mod hand;
 pub mod host;
+#[doc(hidden)]
+pub mod hostile;
 pub mod http;
 mod http_admin;
 mod keep;

@@ -103,11 +103,11 @@ impl Store {
     fn load(&mut self, now: Now) -> Loaded {
         let path = self.path();
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
-        let why = match read {
+        let found = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+        let why = match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Loaded::Nothing,
             Err(error) => error.to_string(),
-            Ok(_) => match self.read(&bytes, now) {
+            Ok(_) => match read(&bytes, &self.clock(now)) {
                 Ok(loaded) => return loaded,
                 Err(why) => why,
             },
@@ -121,28 +121,6 @@ impl Store {
         let why = format!("{} cannot be used: {why}; {kept}", path.display());
         self.set_aside = Some(why.clone());
         Loaded::SetAside(why)
-    }
-
-    fn read(&self, bytes: &[u8], now: Now) -> Result<Loaded, String> {
-        let head: Head = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if head.format != FORMAT {
-            return Err(format!("it is {:?}, not {FORMAT:?}", head.format));
-        }
-        if head.version > VERSION {
-            return Err(format!(
-                "a newer version wrote it (format {}, this one knows {VERSION})",
-                head.version
-            ));
-        }
-        if !head.machine.is_empty() && !self.machine.is_empty() && head.machine != self.machine {
-            return Err(
-                "another machine wrote it (its /etc/machine-id differs): its bans are not ours".to_owned()
-            );
-        }
-        let saved: Saved<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let same_boot = saved.is_of(&self.clock(now));
-        let state = Box::new(State::restore(saved, &self.clock(now)));
-        Ok(Loaded::State { state, same_boot })
     }
 
     /// Writes the state down, if it changed since the last time, or if the wall clock was set. Waits half a second for the disk, and
@@ -209,6 +187,26 @@ impl Store {
     pub fn forgive(&mut self) {
         self.set_aside = None;
     }
+}
+
+/// What the bytes of a store say to whom this clock belongs. Pure.
+pub(crate) fn read(bytes: &[u8], clock: &Clock) -> Result<Loaded, String> {
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if head.format != FORMAT {
+        return Err(format!("it is {:?}, not {FORMAT:?}", head.format));
+    }
+    if head.version > VERSION {
+        return Err(format!("a newer version wrote it (format {}, this one knows {VERSION})", head.version));
+    }
+    if !head.machine.is_empty() && !clock.machine.is_empty() && head.machine != clock.machine {
+        return Err(
+            "another machine wrote it (its /etc/machine-id differs): its bans are not ours".to_owned()
+        );
+    }
+    let saved: Saved<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let same_boot = saved.is_of(clock);
+    let state = Box::new(State::restore(saved, clock));
+    Ok(Loaded::State { state, same_boot })
 }
 
 /// A wall clock that differs by so many milliseconds was set, not slewed.

@@ -66,7 +66,7 @@ fn failures(outcome: &Deleted) -> u64 {
 }
 
 /// Counts the errors in one datagram.
-fn count(received: &[u8], outcome: &mut Deleted) -> Result<(), Malformed> {
+pub(crate) fn count(received: &[u8], outcome: &mut Deleted) -> Result<(), Malformed> {
     for message in Messages(received) {
         let message = message?;
         if message.kind != NLMSG_ERROR {

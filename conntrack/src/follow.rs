@@ -131,6 +131,11 @@ impl Followed {
     }
 }
 
+/// What a datagram adds to the list.
+pub(crate) fn announced(datagram: &[u8], known: &OwnAddresses) -> Option<OwnAddresses> {
+    hear(datagram, known).ok()?.1
+}
+
 /// What a datagram says: what is in doubt by it, and what is new.
 fn hear(datagram: &[u8], known: &OwnAddresses) -> Result<(Doubt, Option<OwnAddresses>), Malformed> {
     let mut news = OwnAddresses::default();

@@ -20,6 +20,8 @@ mod timeouts;
 
 pub mod dead;
 pub mod follow;
+#[doc(hidden)]
+pub mod hostile;
 pub mod identity;
 pub mod listeners;
 pub mod netlink;

@@ -74,7 +74,7 @@ fn ports(link: &mut Link, protocol: Protocol, states: u32) -> Result<HashSet<u16
 }
 
 /// `struct inet_diag_msg`: family, state, timer, retrans, then `idiag_sport` in network order.
-fn local_port(payload: &[u8]) -> Result<u16, Malformed> {
+pub(crate) fn local_port(payload: &[u8]) -> Result<u16, Malformed> {
     match payload {
         [_, _, _, _, high, low, ..] => Ok(u16::from_be_bytes([*high, *low])),
         _ => Err(Malformed("a socket shorter than its inet_diag_msg")),

@@ -142,6 +142,17 @@ impl Sockets {
 }
 
 impl Socket {
+    /// Its ends, written as a look-up would, are those of the id that a destruction sends.
+    pub(crate) fn names_itself(&self) {
+        let (id, written) = (self.id, sockid(self.local, self.peer));
+        assert_eq!(id[..4], written[..4], "the ports");
+        if self.family == AF_INET {
+            assert_eq!((&id[4..8], &id[20..24]), (&written[4..8], &written[20..24]), "the addresses");
+        } else if self.local.is_ipv6() && self.peer.is_ipv6() {
+            assert_eq!(id[4..36], written[4..36], "the addresses");
+        }
+    }
+
     /// Where no connected socket is, the kernel's look-up answers with a listener.
     fn is_connected(&self) -> bool {
         CONNECTED & 1u32.checked_shl(u32::from(self.state)).unwrap_or(0) != 0
@@ -149,7 +160,7 @@ impl Socket {
 }
 
 /// The answer to a look-up, if the datagram holds it: the socket, or the errno.
-fn found(received: &[u8], sequence: u32) -> Result<Option<Result<Socket, i32>>, Malformed> {
+pub(crate) fn found(received: &[u8], sequence: u32) -> Result<Option<Result<Socket, i32>>, Malformed> {
     for message in Messages(received) {
         let message = message?;
         match message.kind {
@@ -162,7 +173,7 @@ fn found(received: &[u8], sequence: u32) -> Result<Option<Result<Socket, i32>>, 
 }
 
 /// Counts the answers in one datagram.
-fn count(received: &[u8], outcome: &mut Destroyed) -> Result<usize, Malformed> {
+pub(crate) fn count(received: &[u8], outcome: &mut Destroyed) -> Result<usize, Malformed> {
     let mut answers = 0;
     for message in Messages(received) {
         let message = message?;
@@ -199,7 +210,7 @@ fn sockid(local: SocketAddr, peer: SocketAddr) -> [u8; SOCKID] {
 }
 
 /// `struct inet_diag_msg`: family, state, timer, retrans, then the sockid.
-fn socket(payload: &[u8]) -> Result<Socket, Malformed> {
+pub(crate) fn socket(payload: &[u8]) -> Result<Socket, Malformed> {
     let short = Malformed("a socket shorter than its inet_diag_msg");
     let (head, rest) = payload.split_first_chunk::<4>().ok_or(short)?;
     let id = rest.first_chunk::<SOCKID>().ok_or(short)?;

@@ -29,6 +29,8 @@ pub mod exposition;
 pub mod flags;
 mod gate;
 mod handshake;
+#[doc(hidden)]
+pub mod hostile;
 mod landing;
 pub mod log;
 pub mod manual;

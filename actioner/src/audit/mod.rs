@@ -12,6 +12,7 @@ mod writer;
 pub use event::{Event, What};
 pub use files::{FILE, Rotation};
 pub use line::{Context, rfc3339};
+pub(crate) use read::read_from;
 pub use read::{BadLine, Became, Recorded, Spared, files, read};
 
 use crate::alert::Alert;

@@ -158,22 +158,33 @@ pub fn read(files: &[PathBuf], mut each: impl FnMut(Recorded)) -> Result<Vec<Bad
     let opened: Vec<File> = files.iter().map(open).collect::<Result<_, _>>()?;
     let mut bad = Vec::new();
     for (file, open) in files.iter().zip(opened) {
-        let mut reader = BufReader::with_capacity(1 << 20, open);
-        let (mut line, mut number) = (Vec::new(), 0);
-        while next(&mut reader, &mut line, LONGEST).map_err(|error| failed(file, error))? {
-            number += 1;
-            if line.len() as u64 > LONGEST {
-                let error = format!("it is longer than {} MiB", LONGEST >> 20);
-                bad.push(BadLine { file: file.clone(), line: number, error });
-            } else if !line.trim_ascii().is_empty() {
-                match line_of(&line) {
-                    Ok(recorded) => each(recorded),
-                    Err(error) => bad.push(BadLine { file: file.clone(), line: number, error }),
-                }
+        let reader = BufReader::with_capacity(1 << 20, open);
+        read_from(reader, file, &mut bad, &mut each).map_err(|error| failed(file, error))?;
+    }
+    Ok(bad)
+}
+
+/// Reads one log, which `file` names among the bad lines.
+pub(crate) fn read_from(
+    mut reader: impl BufRead,
+    file: &Path,
+    bad: &mut Vec<BadLine>,
+    each: &mut impl FnMut(Recorded),
+) -> io::Result<()> {
+    let (mut line, mut number) = (Vec::new(), 0);
+    while next(&mut reader, &mut line, LONGEST)? {
+        number += 1;
+        if line.len() as u64 > LONGEST {
+            let error = format!("it is longer than {} MiB", LONGEST >> 20);
+            bad.push(BadLine { file: file.to_owned(), line: number, error });
+        } else if !line.trim_ascii().is_empty() {
+            match line_of(&line) {
+                Ok(recorded) => each(recorded),
+                Err(error) => bad.push(BadLine { file: file.to_owned(), line: number, error }),
             }
         }
     }
-    Ok(bad)
+    Ok(())
 }
 
 /// Reads one line, of which it keeps `longest` bytes and one that tells that there are more. Whether there was one.

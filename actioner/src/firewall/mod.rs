@@ -30,6 +30,20 @@ pub use libipset::{LibIpset, Library};
 pub use sets::{Ipset, SetFirewall};
 pub(crate) use standing::Generation;
 
+/// Reads what nobody should have sent as an answer of the kernel: for [`crate::hostile`].
+pub(crate) fn read_hostile(bytes: &[u8]) {
+    let Ok((header, held, end)) = reply::everything(bytes) else { return };
+    // A listed name stands in messages.
+    assert!(header.is_none_or(|header| header.type_name.len() < bytes.len().max(1) * 3));
+    for held in held {
+        assert!(held.net.prefix_len() <= held.net.max_prefix_len());
+        assert!(held.remaining().is_none_or(|left| !left.is_zero()));
+    }
+    if let Some(reply::End::Refused { error, line }) = end {
+        assert!(line != Some(0) && !error.to_string().is_empty());
+    }
+}
+
 /// The longest timeout a set element can have, in seconds: 24.8 days. The kernel clamps what is longer
 /// without a word (`IPSET_MAX_TIMEOUT`, linux/netfilter/ipset/ip_set_timeout.h, counts milliseconds in 31 bits).
 pub const LONGEST_BAN: Duration = Duration::from_secs(2_147_482);

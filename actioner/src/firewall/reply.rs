@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conntrack::netlink::{Attribute, Attributes, Malformed, Message, NLMSG_DONE, NLMSG_ERROR};
+use conntrack::netlink::{Attribute, Attributes, Malformed, Message, Messages, NLMSG_DONE, NLMSG_ERROR};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
@@ -155,10 +155,25 @@ fn text(attribute: &Attribute<'_>) -> Result<String, Malformed> {
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
+/// What an answer, or one that nobody should have sent, says.
+pub(super) type Everything = (Option<Header>, Vec<Held>, Option<End>);
+
+/// Reads everything in `bytes` in every way there is.
+pub(super) fn everything(bytes: &[u8]) -> Result<Everything, Malformed> {
+    let (mut header, mut elements, mut last) = (None, Vec::new(), None);
+    for message in Messages(bytes) {
+        let message = message?;
+        match end(&message)? {
+            Some(end) => last = Some(end),
+            None => listing(&message, &mut header, &mut |held| elements.push(held))?,
+        }
+    }
+    Ok((header, elements, last))
+}
+
 #[cfg(test)]
 mod tests {
-    use conntrack::netlink::Messages;
-
+    use super::everything as read;
     use super::*;
 
     /// What Linux 6.18 answered to `ipset list conntrack-guard-4`.
@@ -171,21 +186,6 @@ mod tests {
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
-    }
-
-    type Everything = (Option<Header>, Vec<Held>, Option<End>);
-
-    /// Reads everything in `bytes` in every way there is.
-    fn read(bytes: &[u8]) -> Result<Everything, Malformed> {
-        let (mut header, mut elements, mut last) = (None, Vec::new(), None);
-        for message in Messages(bytes) {
-            let message = message?;
-            match end(&message)? {
-                Some(end) => last = Some(end),
-                None => listing(&message, &mut header, &mut |held| elements.push(held))?,
-            }
-        }
-        Ok((header, elements, last))
     }
 
     #[test]

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use scene::Past;
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A decision, as far as a comparison goes.
@@ -85,20 +85,22 @@ pub struct Replayed {
 /// A file cannot be read, or not one line of them is a decision; a sentence.
 pub fn replay(policy: &Policy, files: &[PathBuf]) -> Result<Replayed, String> {
     let mut fold = Fold::new(policy);
-    let mut decisions = Vec::new();
-    let bad = audit::read(files, |line| {
-        if line.is_decision() {
-            decisions.push(fold.compare(line));
-        } else {
-            fold.happened(&line);
-        }
-    })?;
+    let bad = audit::read(files, |line| fold.line(line))?;
+    let decisions = fold.decisions;
     if decisions.is_empty() {
         let first =
             bad.first().map(|bad| format!("; line {} of {}: {}", bad.line, bad.file.display(), bad.error));
         return Err(format!("no decision is in there{}", first.unwrap_or_default()));
     }
     Ok(Replayed { decisions, from_before: fold.from_before, bad })
+}
+
+/// Replays a log in memory, in which there may be no decision.
+pub(crate) fn replay_from(policy: &Policy, log: &[u8]) -> Replayed {
+    let (mut fold, mut bad) = (Fold::new(policy), Vec::new());
+    let read = audit::read_from(log, Path::new(audit::FILE), &mut bad, &mut |line| fold.line(line));
+    read.expect("memory can be read");
+    Replayed { decisions: fold.decisions, from_before: fold.from_before, bad }
 }
 
 /// The state as the new policy's decisions leave it.
@@ -108,11 +110,28 @@ struct Fold<'p> {
     last: Duration,
     seen: HashSet<IpNet>,
     from_before: usize,
+    decisions: Vec<Compared>,
 }
 
 impl Fold<'_> {
     fn new(policy: &Policy) -> Fold<'_> {
-        Fold { policy, state: State::new(), last: Duration::ZERO, seen: HashSet::new(), from_before: 0 }
+        Fold {
+            policy,
+            state: State::new(),
+            last: Duration::ZERO,
+            seen: HashSet::new(),
+            from_before: 0,
+            decisions: Vec::new(),
+        }
+    }
+
+    fn line(&mut self, line: Recorded) {
+        if line.is_decision() {
+            let compared = self.compare(line);
+            self.decisions.push(compared);
+        } else {
+            self.happened(&line);
+        }
     }
 
     /// The log has the wall clock alone. Where that was set back, no time has passed.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What happened in a while.
 #[derive(Debug, Default)]
@@ -80,6 +80,15 @@ pub fn review(files: &[PathBuf], since: Timestamp) -> Result<Review, String> {
         }
     })?;
     Ok(review)
+}
+
+/// Reads a log in memory, all of it.
+pub(crate) fn review_from(log: &[u8]) -> Review {
+    let mut review = Review { since: Timestamp::MIN, ..Review::default() };
+    let mut bad = Vec::new();
+    let read = audit::read_from(log, Path::new(audit::FILE), &mut bad, &mut |line| review.add(&line));
+    read.expect("memory can be read");
+    Review { bad, ..review }
 }
 
 impl Review {

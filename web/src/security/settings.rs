@@ -31,12 +31,17 @@ impl Settings {
             None => format!("{name}: {}", fault.what),
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
+        Self::of(file, base, files).map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// What was read, made ready; names in it are relative to `base`.
+    fn of(file: format::File, base: &Path, files: &mut Files) -> Result<Self, String> {
         let http = file.http_server_config.unwrap_or_default();
         let tls =
             tls::read(&file.tls_server_config.unwrap_or_default(), http.http2.unwrap_or(true), base, files)
-                .map_err(|error| format!("{name}: tls_server_config: {error}"))?;
+                .map_err(|error| format!("tls_server_config: {error}"))?;
         let headers = headers(http.headers.unwrap_or_default())
-            .map_err(|header| format!("{name}: headers: the value of {header} cannot be sent"))?;
+            .map_err(|header| format!("headers: the value of {header} cannot be sent"))?;
         let rate = file.rate_limit.unwrap_or_default();
         let rate = rate
             .interval
@@ -64,6 +69,21 @@ impl Settings {
         };
         Err(format!("it {what}, which needs a restart"))
     }
+}
+
+/// Makes a configuration ready that names no files, and sees that no secret is in what is shown of it.
+pub(super) fn judge(file: format::File, base: &Path) {
+    let tls = file.tls_server_config.as_ref();
+    if tls.is_some_and(|tls| {
+        [&tls.cert_file, &tls.key_file, &tls.client_ca_file].iter().any(|file| file.is_some())
+    }) {
+        return;
+    }
+    let key = tls.and_then(|tls| tls.key.as_ref()).map(|key| key.0.clone());
+    let shown = format!("{file:?}");
+    let made = format!("{:?}", Settings::of(file, base, &mut Files::default()));
+    let secret = key.filter(|key| key.len() > 40);
+    assert!(secret.is_none_or(|key| !shown.contains(&key) && !made.contains(&key)));
 }
 
 fn headers(wanted: Headers) -> Result<Vec<(HeaderName, HeaderValue)>, &'static str> {
