@@ -3,11 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
+profile=${PROFILE:-debug}
 mkdir -p target/completions
 for program in conntrack-exporter conntrack-actioner; do
-    "$target/debug/$program" man target/man
-    "$target/debug/$program" completions bash >"target/completions/$program"
-    "$target/debug/$program" completions zsh >"target/completions/_$program"
-    "$target/debug/$program" completions fish >"target/completions/$program.fish"
+    "$target/$profile/$program" man target/man
+    "$target/$profile/$program" completions bash >"target/completions/$program"
+    "$target/$profile/$program" completions zsh >"target/completions/_$program"
+    "$target/$profile/$program" completions fish >"target/completions/$program.fish"
 done
 echo "man pages in target/man, completions for bash, zsh and fish in target/completions"

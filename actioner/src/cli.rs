@@ -82,6 +82,8 @@ pub enum Command {
     Selftest(Selftest),
     /// Remove our drop rules and our sets, end the bans in them, and nothing else
     Teardown(Teardown),
+    /// Make our sets, empty, where they are missing, so that a saved ruleset that names them loads at boot; no rule is made
+    CreateSets(CreateSets),
     /// Completions and man pages.
     #[command(flatten)]
     Manual(web::manual::Manual),
@@ -319,4 +321,12 @@ pub struct Teardown {
     /// The running actioner's socket: teardown refuses while it answers, for it would put everything back
     #[arg(long = "admin.socket", value_name = "PATH", default_value = SOCKET)]
     pub admin_socket: PathBuf,
+}
+
+/// The flags of `create-sets`.
+#[derive(Debug, Args)]
+pub struct CreateSets {
+    /// The policy that names the sets; without one, the sets are called conntrack-guard
+    #[arg(long = "policy.file", value_name = "FILE", default_value = POLICY)]
+    pub policy_file: PathBuf,
 }

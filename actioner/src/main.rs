@@ -4,7 +4,7 @@ use conntrack_actioner::admin_client::Client;
 use conntrack_actioner::check_policy::check_policy;
 use conntrack_actioner::cli::{Cli, Command, Socket};
 use conntrack_actioner::command::{ban, bans, explain, panic, past, pause, say, status};
-use conntrack_actioner::{run, selftest, teardown};
+use conntrack_actioner::{create_sets, run, selftest, teardown};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -37,13 +37,18 @@ fn main() -> ExitCode {
         Some(Command::Selftest(flags)) => {
             selftest::selftest(flags.admin_socket.parent(), flags.json).say().into()
         }
-        Some(Command::Teardown(flags)) => match teardown::teardown(&flags) {
-            Ok(done) => {
-                println!("{done}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => failed(&error),
-        },
+        Some(Command::Teardown(flags)) => done(teardown::teardown(&flags)),
+        Some(Command::CreateSets(flags)) => done(create_sets::create_sets(&flags)),
+    }
+}
+
+fn done(done: Result<String, String>) -> ExitCode {
+    match done {
+        Ok(done) => {
+            println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
     }
 }
 

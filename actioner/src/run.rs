@@ -264,11 +264,7 @@ pub fn put_up_wall(policy: &Policy) -> Result<Wall, String> {
 /// # Errors
 /// Its name is none, or the kernel's netlink cannot be opened.
 pub fn configured_firewall(policy: &Policy) -> Result<Box<dyn Firewall>, firewall::FirewallError> {
-    let config = firewall::Config {
-        set: policy.firewall.set.clone(),
-        max_elements: policy.limits.active_bans.max(firewall::Config::default().max_elements),
-        manage_rule: policy.firewall.manage_rule,
-    };
+    let config = policy.firewall_config();
     match policy.firewall.backend {
         Backend::Ipset => Ok(Box::new(firewall::Ipset::open(config)?)),
         #[cfg(feature = "libipset")]

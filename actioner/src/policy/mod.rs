@@ -12,6 +12,7 @@ mod settings;
 mod tree;
 mod value;
 
+use crate::firewall::Config;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -93,6 +94,15 @@ impl Policy {
     /// Whether any rule deletes all entries of those it bans: then a dump's keys are worth keeping.
     pub fn deletes_all_of_a_source(&self) -> bool {
         self.rules.iter().any(|rule| self.enforces(rule) && rule.delete == Some(DeleteAction::All))
+    }
+
+    /// What the firewall is told: whoever makes a set first decides how much it holds, so all ask here.
+    pub fn firewall_config(&self) -> Config {
+        Config {
+            set: self.firewall.set.clone(),
+            max_elements: self.limits.active_bans.max(Config::default().max_elements),
+            manage_rule: self.firewall.manage_rule,
+        }
     }
 
     /// Whether any rule's decisions are done.

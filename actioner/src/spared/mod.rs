@@ -43,8 +43,6 @@ pub struct Files {
     pub sessions: PathBuf,
     /// Who is logged in, for hosts without logind.
     pub utmp: PathBuf,
-    /// procfs: whether a login's process still lives.
-    pub proc: PathBuf,
 }
 
 impl Default for Files {
@@ -55,7 +53,6 @@ impl Default for Files {
             resolvers: resolvers.map(PathBuf::from).to_vec(),
             sessions: "/run/systemd/sessions".into(),
             utmp: "/run/utmp".into(),
-            proc: "/proc".into(),
         }
     }
 }
@@ -71,8 +68,7 @@ impl Files {
     pub fn sessions(&self, troubles: &mut Vec<String>) -> BTreeSet<IpAddr> {
         let mut peers = sessions::of_logind(&self.sessions, troubles);
         if let Some(records) = present(&self.utmp, std::fs::read(&self.utmp), troubles) {
-            let lives = |process: i32| self.proc.join(process.to_string()).exists();
-            let logins = remote_logins(&records, lives);
+            let logins = remote_logins(&records, sessions::lives);
             // Without the number, so that it is said once and not whenever a session comes or goes.
             if logins.without_address > 0 {
                 let file = self.utmp.display();

@@ -1,6 +1,8 @@
 //! Peers of remote sessions that passed authentication: logind and utmp know a session only once PAM has opened it.
 
 use super::{address, present};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -61,6 +63,15 @@ pub fn remote_logins(records: &[u8], lives: impl Fn(i32) -> bool) -> Logins {
         }
     }
     logins
+}
+
+/// Whether a process of that id is there, whoever's it is. Not by /proc: a service's may hide those of others (`ProtectProc=`).
+pub(super) fn lives(process: i32) -> bool {
+    let Some(process) = Pid::from_raw(process).filter(|_| process > 0) else {
+        return false;
+    };
+    // Not permitted: there is somebody to be spared the signal.
+    matches!(test_kill_process(process), Ok(()) | Err(Errno::PERM))
 }
 
 enum Login {
@@ -136,7 +147,6 @@ mod tests {
             resolvers: Vec::new(),
             sessions: path("sessions"),
             utmp: path("utmp"),
-            proc: "/proc".into(),
         };
         let living = std::process::id() as i32;
         let said = record(USER_PROCESS, living, "203.0.113.9", &[]);
@@ -146,5 +156,17 @@ mod tests {
         assert_eq!(files.sessions(&mut troubles), BTreeSet::from([[198, 51, 100, 7].into()]));
         assert_eq!(troubles.len(), 1, "{troubles:?}");
         assert!(troubles[0].contains("ut_host"), "{troubles:?}");
+    }
+
+    #[test]
+    fn a_process_of_anybody_lives_until_it_is_waited_for() {
+        assert!(lives(1), "somebody else's, or root's own");
+        assert!(lives(std::process::id() as i32));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = child.id() as i32;
+        assert!(lives(process));
+        child.wait().unwrap();
+        assert!(!lives(process));
+        assert!(!lives(0) && !lives(-1), "these would be groups of processes");
     }
 }

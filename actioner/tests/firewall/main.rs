@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod bans;
+mod create_sets;
 mod full;
 mod packets;
 mod rules;

@@ -26,7 +26,6 @@ fn system(directory: &Path) -> Files {
         resolvers: vec![directory.join("resolv.conf"), directory.join("resolved.conf")],
         sessions: directory.join("sessions"),
         utmp: directory.join("utmp"),
-        proc: "/proc".into(),
     }
 }
 
