@@ -6,7 +6,7 @@ use crate::flow::{Flow, Zone};
 use crate::follow;
 use crate::kept::{Kept, Room};
 use crate::key::{FlowKey, FlowKeys};
-use crate::link::read_answer;
+use crate::link::{Answer, read_answer};
 use crate::netlink::{Message, Messages, Requests};
 use crate::own::{OwnAddresses, RTM_NEWNEXTHOP, RTM_NEWROUTE};
 use crate::reader::{Half, Reader};
@@ -21,7 +21,7 @@ pub fn table(bytes: &[u8]) {
     let mut flows = Vec::new();
     let mut whole = Reader::whole(|flow: &Flow| flows.push(*flow));
     let read = each(bytes, |message| whole.see(message).is_ok());
-    let dump = whole.dump(false, Duration::ZERO);
+    let dump = whole.dump(Answer::default(), Duration::ZERO);
     assert!(dump.entries + dump.malformed.map_or(0, |(count, _)| count) <= read);
     for flow in &flows {
         kept.keep(flow);
