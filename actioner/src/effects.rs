@@ -17,6 +17,7 @@ use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
 use crate::pressure::{Gauge, LastDump, due};
+use crate::pulse::Pulse;
 use crate::reach::Reach;
 use crate::refusal::Refusal;
 use crate::snapshot::Published;
@@ -103,9 +104,10 @@ pub(crate) struct Case {
 
 impl Effects {
     /// Works until told to stop or until the queue's other end is gone.
-    pub fn run(mut self, orders: &Receiver<Order>) {
+    pub fn run(mut self, orders: &Receiver<Order>, pulse: &Pulse) {
         let mut looked = Instant::now();
         loop {
+            pulse.beat();
             let until_look = LOOK.saturating_sub(looked.elapsed());
             let wait = self.policy.watch.as_ref().map_or(until_look, |watch| watch.interval.min(until_look));
             let first = match orders.recv_timeout(wait) {

@@ -46,6 +46,7 @@ pub mod panic_file;
 pub mod plan;
 pub mod policy;
 pub mod pressure;
+pub mod pulse;
 pub mod reach;
 pub mod reconcile;
 mod record;

@@ -11,6 +11,7 @@ use crate::now::Now;
 use crate::orders::Order;
 use crate::policy::{Backend, Policy};
 use crate::pressure::Gauge;
+use crate::pulse::Pulse;
 use crate::reach::Reach;
 use crate::snapshot::Published;
 use crate::spared::Files;
@@ -31,6 +32,7 @@ use std::sync::mpsc;
 use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use web::security::SecurityError;
+use web::systemd::{self, Inherited, Socket};
 use web::{Gate, Limits, Listen, Security, Server};
 
 /// Webhooks that wait for the effects thread. Alertmanager retries what finds no room.
@@ -49,22 +51,36 @@ pub fn run(flags: &Run) -> Result<(), String> {
         _ => errors.to_string(),
     })?;
     let listen = flags.web.listen(DEFAULT_ADDRESS).map_err(|error| error.to_string())?;
+    let handed = Inherited::take().map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(serve(flags, policy, listen))
+    runtime.block_on(serve(flags, policy, listen, handed))
 }
 
-async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(), String> {
+async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherited) -> Result<(), String> {
     // Caught from here on: what comes while sets and rule are put up waits until they are.
     let signals = Signals::catch()?;
-    let _made = make_directory_of(&flags.admin_socket)?;
-    listen.push(Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
+    let open = if handed.tcp.is_empty() { listen } else { Vec::new() };
+    let admin =
+        handed.unix.is_empty().then(|| Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
+    let _made = if admin.is_some() { make_directory_of(&flags.admin_socket)? } else { Made(None) };
+    let open: Vec<Listen> = open.into_iter().chain(admin).collect();
+    let handed: Vec<Socket> = handed.tcp.into_iter().chain(handed.unix).collect();
+    let mut listen = open.clone();
+    for socket in &handed {
+        listen.push(socket.listen().map_err(unusable)?);
+    }
     let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
     let security = Rc::new(security(flags, metrics.clone())?);
     let exposure = Exposure::new(&listen, Rc::clone(&security), flags.allow_unauthenticated_webhooks);
     exposure.permits(&policy)?;
-    let server = Server::bind(&listen, Limits::default()).map_err(|error| error.to_string())?;
-    let server = server.secured(Rc::clone(&security));
+    let status = if policy.enforces_anything() {
+        "webhooks are taken; the policy enforces"
+    } else {
+        "webhooks are taken; dry run: nothing is changed"
+    };
+    let server = Server::bind(&open, Limits::default()).map_err(|error| error.to_string())?;
+    let server = server.inheriting(handed).map_err(unusable)?.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
     let effects = effects(flags, policy, metrics.clone(), surroundings, host.table_id.clone())?;
@@ -84,23 +100,38 @@ async fn serve(flags: &Run, policy: Policy, mut listen: Vec<Listen>) -> Result<(
         published: effects.published.clone(),
         switch: Arc::clone(&effects.switch),
     });
+    let pulse = Arc::new(Pulse::default());
     let working = thread::Builder::new()
         .name("effects".to_owned())
-        .spawn(move || effects.run(&queue))
+        .spawn({
+            let pulse = Arc::clone(&pulse);
+            move || effects.run(&queue, &pulse)
+        })
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     for address in server.addresses() {
         let (tls, authenticates) = (security.encrypts(), security.authenticates());
         tracing::info!(%address, tls, authenticates, socket = %flags.admin_socket.display(), "listening");
     }
+    systemd::ready(status);
     let shutdown = signals.until_stopped(Rc::clone(&routes), reopen);
-    server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
-    // The effects thread ends what is queued, bans included, before the process does.
-    let _ = orders.send(Order::Stop);
-    let _ = tokio::task::spawn_blocking(move || working.join()).await;
+    let working = async {
+        server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
+        // The effects thread ends what is queued, bans included, before the process does.
+        let _ = orders.send(Order::Stop);
+        let _ = tokio::task::spawn_blocking(move || working.join()).await;
+    };
+    tokio::select! {
+        () = working => {}
+        () = systemd::keep_alive(|| pulse.beats()) => {}
+    }
     tracing::info!(
         "stopped; bans in force stay until they expire, over a reboot too once this program runs again (conntrack-actioner teardown removes them)"
     );
     Ok(())
+}
+
+fn unusable(error: std::io::Error) -> String {
+    format!("a socket that systemd hands over cannot be used: {error}")
 }
 
 /// What is asked of clients over TCP. A webhook that is turned away is a webhook that was answered.
@@ -139,13 +170,17 @@ impl<S: Future<Output = ()>> Signals<S> {
         let mut stop = std::pin::pin!(self.stop);
         loop {
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return systemd::stopping(),
                 Some(()) = self.hangup.recv() => audit.reopen(),
             }
+            systemd::reloading();
             // A reload waits for the dump that is under way; a stop does not wait for the reload.
             tokio::select! {
-                () = &mut stop => return,
-                _ = http::reload(&routes) => {}
+                () = &mut stop => return systemd::stopping(),
+                reloaded = http::reload(&routes) => systemd::ready(match reloaded {
+                    Ok(()) => "the policy was read again and is in force",
+                    Err(_) => "the policy was not reloaded; the one before stays in force",
+                }),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -15,6 +15,9 @@ use conntrack::socketless::Judging;
 
 /// A dump that came too late for its scrape may serve a later one so long: more than most scrape intervals.
 const LEFTOVER: Duration = Duration::from_secs(120);
+
+/// A dump of millions of entries on a busy machine takes seconds; one that takes so long hangs.
+const STUCK: Duration = Duration::from_secs(120);
 
 /// Why there is no dump for a scrape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +35,8 @@ pub(crate) enum Missing {
 /// What the thread and the scrapes know of each other.
 #[derive(Debug, Default)]
 struct Board {
-    /// A dump is under way or asked for.
-    busy: bool,
+    /// Since when a dump is under way or asked for.
+    busy: Option<Instant>,
     /// Dumps that ended, well or not.
     ended: u64,
     /// How the last one ended.
@@ -80,7 +83,7 @@ impl Dumps {
             for () in woken {
                 let result = dump().map(Arc::new);
                 shown.send_modify(|board| {
-                    board.busy = false;
+                    board.busy = None;
                     board.ended += 1;
                     if let Ok(snapshot) = &result {
                         (board.good, board.served) = (Some(Arc::clone(snapshot)), false);
@@ -116,11 +119,17 @@ impl Dumps {
         last.inspect(|_| drop(self.take(|_, _| true)))
     }
 
+    /// Whether no dump has been under way for longer than any table takes, the thread's patience with the kernel included.
+    pub(crate) fn works(&self) -> bool {
+        self.board.borrow().busy.is_none_or(|since| since.elapsed() < STUCK)
+    }
+
     /// Asks for a dump unless one is under way; returns the number that it will end with.
     fn ask(&self) -> u64 {
         let (mut idle, mut awaited) = (false, 0);
         self.board.send_if_modified(|board| {
-            idle = !std::mem::replace(&mut board.busy, true);
+            idle = board.busy.is_none();
+            board.busy.get_or_insert_with(Instant::now);
             awaited = board.ended + 1;
             false
         });

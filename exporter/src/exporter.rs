@@ -60,6 +60,11 @@ impl Exporter {
         })
     }
 
+    /// Whether the collector thread gets on, as the watchdog asks.
+    pub(crate) fn works(&self) -> bool {
+        self.dumps.works()
+    }
+
     /// Reads all that `scrape` asks for, the dump first: it removes expired entries, which the count would show.
     pub(crate) async fn gather(&self, scrape: Scrape) -> Exposition {
         let started = Instant::now();

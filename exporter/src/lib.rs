@@ -49,6 +49,12 @@ pub enum StartError {
     /// An address that cannot be listened on.
     #[error(transparent)]
     Bind(#[from] web::BindError),
+    /// A socket that systemd hands over and that cannot be used.
+    #[error(transparent)]
+    Inherited(#[from] web::systemd::InheritedError),
+    /// The same, by the kernel's word.
+    #[error("a socket that systemd hands over cannot be used: {0}")]
+    Handed(std::io::Error),
     /// No thread for the collector.
     #[error("cannot start the collector thread: {0}")]
     Thread(std::io::Error),
@@ -80,8 +86,12 @@ async fn serve(flags: Flags) -> Result<(), StartError> {
     flags.log.init();
     let shutdown = web::shutdown::signal();
     let security = Rc::new(flags.web.security()?);
-    let server = web::Server::bind(&flags.web.listen(flags::DEFAULT_ADDRESS)?, web::Limits::default())?;
-    let server = server.secured(Rc::clone(&security));
+    let given = flags.web.listen(flags::DEFAULT_ADDRESS)?;
+    let mut handed = web::systemd::Inherited::take()?;
+    let handed: Vec<_> = handed.tcp.drain(..).chain(handed.unix.drain(..)).collect();
+    let open = if handed.is_empty() { given } else { Vec::new() };
+    let server = web::Server::bind(&open, web::Limits::default())?;
+    let server = server.inheriting(handed).map_err(StartError::Handed)?.secured(Rc::clone(&security));
     let routes = Rc::new(http::Routes {
         exporter: exporter::Exporter::start(&flags).map_err(StartError::Thread)?,
         gate: web::Gate::new(flags.web.max_requests),
@@ -92,6 +102,15 @@ async fn serve(flags: Flags) -> Result<(), StartError> {
         let (tls, authenticates) = (security.encrypts(), security.authenticates());
         tracing::info!(%address, tls, authenticates, version = env!("CARGO_PKG_VERSION"), "listening");
     }
-    server.serve(move |request| Rc::clone(&routes).answer(request), shutdown).await;
+    web::systemd::ready("answering scrapes");
+    let stopped = async {
+        shutdown.await;
+        web::systemd::stopping();
+    };
+    let answering = Rc::clone(&routes);
+    tokio::select! {
+        () = server.serve(move |request| Rc::clone(&answering).answer(request), stopped) => {}
+        () = web::systemd::keep_alive(|| routes.exporter.works()) => {}
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::connection::Io;
 use crate::request::Peer;
+use crate::systemd::Socket;
 use crate::unix::{self, SocketFile};
 
 /// Connections that the kernel completes for us while we are busy; 500 groups of Alertmanager arrive within 0.15 s over
@@ -99,7 +100,11 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    /// The file is removed with it, unless it is systemd's.
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
 }
 
 impl Listener {
@@ -118,10 +123,17 @@ impl Listener {
                 let failed = |error| BindError::UnixSocket { path: path.clone(), error };
                 Ok(Self::Unix {
                     listener: UnixListener::from_std(socket.into()).map_err(failed)?,
-                    _file: file,
+                    _file: Some(file),
                 })
             }
         }
+    }
+
+    pub(crate) fn inherit(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Socket::Unix(socket) => Self::Unix { listener: UnixListener::from_std(socket)?, _file: None },
+        })
     }
 
     pub(crate) fn address(&self) -> Option<SocketAddr> {

@@ -42,6 +42,7 @@ mod response;
 pub mod security;
 mod server;
 pub mod shutdown;
+pub mod systemd;
 mod timed;
 mod unix;
 

@@ -14,6 +14,7 @@ use crate::bind::Listener;
 use crate::body::Budget;
 use crate::burst::Burst;
 use crate::connection::{self, Alive, Shared};
+use crate::systemd::Socket;
 use crate::{BindError, Listen, Request, Response, Security};
 
 /// How long accepting rests when the process is out of descriptors or memory.
@@ -77,6 +78,17 @@ impl Server {
     pub fn bind(listen: &[Listen], limits: Limits) -> Result<Self, BindError> {
         let listeners = listen.iter().map(Listener::bind).collect::<Result<_, _>>()?;
         Ok(Self { listeners, limits, security: Rc::default() })
+    }
+
+    /// The same, answering on sockets that systemd opened as well.
+    ///
+    /// # Errors
+    /// The runtime cannot watch one.
+    pub fn inheriting(mut self, sockets: Vec<Socket>) -> io::Result<Self> {
+        for socket in sockets {
+            self.listeners.push(Listener::inherit(socket)?);
+        }
+        Ok(self)
     }
 
     /// The same, asking of clients over TCP what `security` says.
