@@ -69,7 +69,7 @@ bench: ## what reading, deleting and banning cost beside the neighbours; writes 
 	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
 	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
 
-restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released
+restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released, on a quiet machine
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --exact --nocapture \
 	  again::bans_of_65536_are_in_the_kernel_again_at_once
