@@ -6,7 +6,7 @@ use crate::audit::{self, BadLine};
 use crate::firewall;
 use crate::matcher::Matcher;
 use crate::now::Now;
-use crate::policy::Policy;
+use crate::policy::{Policy, Thresholds};
 use crate::state::saved::Clock;
 use crate::store::{self, Loaded};
 use crate::{replay, review, source, webhook};
@@ -54,7 +54,11 @@ pub fn policy(bytes: &[u8]) {
     assert_eq!(read, Policy::parse(text, Path::new("/nonexistent")));
     match read {
         Ok(policy) => {
-            assert!(policy.limits.active_bans > 0 || !policy.enforces_anything() || policy.hash.len() == 16)
+            assert_eq!(policy.hash.len(), 16);
+            for rule in policy.rules.iter().filter(|rule| rule.ban.is_some()) {
+                let Thresholds { entries, assured, socketless, .. } = rule.require.source;
+                assert!(entries.or(assured).or(socketless).is_some(), "{} bans on nothing", rule.name);
+            }
         }
         Err(errors) => {
             assert!(!errors.problems().is_empty());

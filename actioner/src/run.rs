@@ -68,7 +68,7 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     let handed: Vec<Socket> = handed.tcp.into_iter().chain(handed.unix).collect();
     let mut listen = open.clone();
     for socket in &handed {
-        listen.push(socket.listen().map_err(unusable)?);
+        listen.push(socket.listen().map_err(|error| unusable(&error))?);
     }
     let metrics = Metrics::new(policy.rules.iter().map(|rule| rule.name.clone()));
     let security = Rc::new(security(flags, metrics.clone())?);
@@ -80,7 +80,7 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
         "webhooks are taken; dry run: nothing is changed"
     };
     let server = Server::bind(&open, Limits::default()).map_err(|error| error.to_string())?;
-    let server = server.inheriting(handed).map_err(unusable)?.secured(Rc::clone(&security));
+    let server = server.inheriting(handed).map_err(|error| unusable(&error))?.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
     let effects = effects(flags, policy, metrics.clone(), surroundings, host.table_id.clone())?;
@@ -130,7 +130,7 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     Ok(())
 }
 
-fn unusable(error: std::io::Error) -> String {
+fn unusable(error: &std::io::Error) -> String {
     format!("a socket that systemd hands over cannot be used: {error}")
 }
 

@@ -43,7 +43,7 @@ fn below(directory: &Path, end: &str, found: &mut Vec<PathBuf>) {
 /// Every page of the repository.
 fn pages() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    below(&workspace(), "md", &mut found);
+    below(workspace(), "md", &mut found);
     found.sort();
     assert!(found.len() > 50, "{} pages", found.len());
     found
