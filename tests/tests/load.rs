@@ -143,8 +143,8 @@ fn judged(what: &str, mut took: Vec<Duration>, memory: [u64; 2]) {
     println!(
         "{what}: {} scrapes over {CONNECTIONS} connections: median {median:.1?}, p99 {p99:.1?}, longest {most:.1?}; peak memory {} KiB after the first {}, {} KiB at the end",
         took.len(),
-        CONNECTIONS * 2,
         before >> 10,
+        CONNECTIONS * 2,
         after >> 10
     );
     assert!(most < DEADLINE, "the longest took {most:?}");
