@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -77,6 +77,10 @@ restore: build ## 65,536 bans in the kernel again after a reboot: under a second
 soak-kill: build ## KILLS=1000 ends of a working actioner by SIGKILL, each followed by a look whether what it acknowledged holds
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
+
+load: ## 10,000 scrapes over 100 connections, with clients beside them that send slowly or never read, until their limits end them
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test load -- --ignored --exact --nocapture ten_thousand_scrapes_and_every_slow_client_is_ended_by_its_limit
 
 # FUZZ=webhook: that target alone. FUZZ_RUNS: executions of each; FUZZ_SECONDS: at most so long each (0: until the runs are done).
 FUZZ = table sockets routes sets webhook policy matchers store audit accept query config
