@@ -3,7 +3,8 @@
 use std::{
     fs::{self, File},
     io::{BufWriter, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,7 +17,7 @@ use super::{
     alerting::{Fired, fired},
     host::Host,
     openmetrics::{self, Walked},
-    rules::Rule,
+    rules::{self, Rule},
     scrapes::scrapes,
 };
 use crate::{
@@ -24,12 +25,12 @@ use crate::{
     failure::Tried,
     netns::Namespace,
     programs::Running,
-    servers::{Binary, Labels, Release},
+    servers::{Binary, Labels, Release, percent_encoded},
 };
 
 /// What is judged: the second day, in seconds since [`EPOCH`]. The first is its history.
-pub const JUDGED: std::ops::Range<u32> = DAY..2 * DAY;
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+pub const JUDGED: Range<u32> = DAY..2 * DAY;
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// An alert of a rule about one host, which fired at least once.
 #[derive(Debug, Clone)]
@@ -43,6 +44,9 @@ pub struct Outcome {
     /// When, in order; never empty.
     pub fired: Vec<Fired>,
 }
+
+/// Labels, and what was answered at which second.
+type Series = (Labels, Vec<(u32, String)>);
 
 /// Two days of some hosts in a Prometheus' database.
 #[derive(Debug)]
@@ -62,24 +66,28 @@ impl Replay {
         let replay = Self { namespace: Namespace::new("day")?, directory, interval };
         let walked: Vec<Walked> = hosts.iter().map(|host| (*host, scrapes(host, interval))).collect();
         replay.block("day.om", |out| openmetrics::write(out, &walked, interval))?;
-        // What the rules record, as Prometheus would have recorded it beside the scrapes. promtool leaves alerts out.
-        let server = replay.serve()?;
-        let promtool = Binary::Promtool.path()?;
-        let (start, end) = (EPOCH.to_string(), (EPOCH + i64::from(2 * DAY)).to_string());
-        replay.namespace.command(&[
-            &promtool.to_string_lossy(),
-            "tsdb",
-            "create-blocks-from",
-            "rules",
-            &format!("--start={start}"),
-            &format!("--end={end}"),
-            &format!("--url=http://{ADDRESS}"),
-            &format!("--eval-interval={interval}s"),
-            &format!("--output-dir={}", replay.data().display()),
-            &rules.to_string_lossy(),
-        ])?;
-        drop(server);
+        replay.record(rules)?;
         Ok(replay)
+    }
+
+    /// Adds what the rules record, as Prometheus would have recorded it beside the scrapes. `promtool tsdb create-blocks-from rules` asks
+    /// the same, but makes a block for each rule and two hours, which takes a minute.
+    fn record(&self, rules: &Path) -> Result<()> {
+        let server = self.serve()?;
+        let mut text = String::new();
+        for (name, expression) in rules::recorded(rules)? {
+            text += &format!("# TYPE {name} gauge\n");
+            for (labels, samples) in self.range(&server, &expression, &(0..2 * DAY))? {
+                let labels: Vec<_> =
+                    labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+                let labels = labels.join(",");
+                for (second, value) in samples {
+                    text += &format!("{name}{{{labels}}} {value} {}\n", EPOCH + i64::from(second));
+                }
+            }
+        }
+        drop(server);
+        self.block("recorded.om", |out| writeln!(out, "{text}# EOF"))
     }
 
     /// What each rule says of each host. Rules that ask about `ALERTS` are asked last, when it is known.
@@ -103,7 +111,8 @@ impl Replay {
         let server = self.serve()?;
         let mut outcomes = Vec::new();
         for &index in which {
-            for (labels, held) in self.held(&server, &rules[index])? {
+            for (labels, samples) in self.range(&server, &rules[index].expression, &JUDGED)? {
+                let held: Vec<u32> = samples.into_iter().map(|(second, _)| second).collect();
                 let fired = fired(rules[index].timing, &held, JUDGED.start, JUDGED.end, self.interval);
                 let instance = labels.get("instance").map_or("", String::as_str);
                 let host = instance.rsplit_once(':').map_or(instance, |(host, _)| host).to_owned();
@@ -115,18 +124,18 @@ impl Replay {
         Ok(outcomes)
     }
 
-    /// The series of a rule's answer as alerts: labels, and the seconds at which there was a value.
-    fn held(&self, server: &Running, rule: &Rule) -> Result<Vec<(Labels, Vec<u32>)>> {
+    /// The series of an expression, evaluated at each scrape of `when`.
+    fn range(&self, server: &Running, expression: &str, when: &Range<u32>) -> Result<Vec<Series>> {
         let Self { namespace, interval, .. } = self;
         let form = format!(
             "query={}&start={}&end={}&step={interval}",
-            crate::servers::percent_encoded(&rule.expression),
-            EPOCH + i64::from(JUDGED.start),
-            EPOCH + i64::from(JUDGED.end - interval),
+            percent_encoded(expression),
+            EPOCH + i64::from(when.start),
+            EPOCH + i64::from(when.end - interval),
         );
         let headers = ["Content-Type: application/x-www-form-urlencoded"];
         let text = server.post(namespace, "/api/v1/query_range", &headers, form.as_bytes())?.text();
-        parse(&text).map_err(|detail| Failure::answer(format!("{}: {}", rule.alert, rule.expression), detail))
+        parse(&text).map_err(|detail| Failure::answer(format!("query_range {expression}"), detail))
     }
 
     /// A Prometheus over the blocks. A sample is seen until the next scrape is due, so that a missed one is missed, as its stale
@@ -176,7 +185,7 @@ impl Replay {
 }
 
 /// The answer to a range query: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
-fn parse(text: &str) -> Result<Vec<(Labels, Vec<u32>)>, String> {
+fn parse(text: &str) -> Result<Vec<Series>, String> {
     let answer: Value = serde_json::from_str(text).map_err(|error| format!("{error} in {text}"))?;
     if answer["status"] != "success" {
         return Err(answer["error"].as_str().unwrap_or(text).into());
@@ -185,8 +194,11 @@ fn parse(text: &str) -> Result<Vec<(Labels, Vec<u32>)>, String> {
     let one = |series: &Value| {
         let mut labels: Labels = serde_json::from_value(series["metric"].clone()).ok()?;
         labels.remove("__name__");
-        let second = |pair: &Value| u32::try_from(pair[0].as_f64()? as i64 - EPOCH).ok();
-        Some((labels, series["values"].as_array()?.iter().map(second).collect::<Option<_>>()?))
+        let sample = |pair: &Value| {
+            let second = u32::try_from(pair[0].as_f64()? as i64 - EPOCH).ok()?;
+            Some((second, pair[1].as_str()?.to_owned()))
+        };
+        Some((labels, series["values"].as_array()?.iter().map(sample).collect::<Option<_>>()?))
     };
     series
         .iter()
@@ -231,7 +243,7 @@ mod tests {
             EPOCH + 120
         );
         let labels = Labels::from([("instance".to_owned(), "a:1".to_owned())]);
-        assert_eq!(parse(&text), Ok(vec![(labels, vec![60, 120])]));
+        assert_eq!(parse(&text), Ok(vec![(labels, vec![(60, "1".to_owned()), (120, "2".to_owned())])]));
         let refused = r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#;
         assert_eq!(parse(refused), Err("parse error".into()));
     }

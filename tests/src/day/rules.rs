@@ -62,6 +62,20 @@ pub fn neighbours() -> Vec<Rule> {
     NEIGHBOURS.into_iter().map(rule).collect()
 }
 
+/// The recording rules of a file: name and expression, in its order.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn recorded(file: &Path) -> Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(file).tried(|| file.display().to_string())?;
+    let yaml: Value =
+        serde_yaml::from_str(&text).map_err(|error| Failure::answer(file.display().to_string(), error))?;
+    let groups = yaml["groups"].as_array().into_iter().flatten();
+    let rules = groups.flat_map(|group| group["rules"].as_array().into_iter().flatten());
+    let pair = |rule: &Value| Some((rule["record"].as_str()?.to_owned(), rule["expr"].as_str()?.to_owned()));
+    Ok(rules.filter_map(pair).collect())
+}
+
 /// The alerting rules of a file, in its order.
 ///
 /// # Errors
