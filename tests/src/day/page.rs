@@ -20,6 +20,8 @@ is the article's, at its pace: 19 connections a minute from each host. What an e
 asked of the same day as node_exporter would have told it: ";
 
 const MODEL: &str = "\
+A campaign that adds half as many visitors again is called once, by a warning: in the sum of all entries, hours of honest growth to a record cannot be told from an attack. It pages nobody.
+
 ## What this is not
 
 It is a model, and the traffic is ours. The rules are asked once a minute; with a scrape each 15 seconds they are some seconds faster. Alertmanager's grouping and the actioner's own

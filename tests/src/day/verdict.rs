@@ -79,7 +79,8 @@ impl Verdict {
         if !pages.is_empty() && (full_at.is_none() || host.actioner == Actioner::Enforcing && is_attack) {
             fault(format!("a page on a day on which the table is never full: {pages:?}"));
         }
-        if host.quiet() && self.called_at().is_some() {
+        // Hours of honest growth to a record look like an attack to whoever sees only the sum: that may warn, and must not page.
+        if host.quiet() && !matches!(host.event, Event::Campaign(..)) && self.called_at().is_some() {
             fault(format!("called, and nobody fills the table: {:?}", self.rows));
         }
         if is_attack && full_at.is_some() {
