@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean day
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -53,10 +53,16 @@ metrics: ## docs/metrics.md, written anew from what both programs say of themsel
 	METRICS=write $(CARGO) test --quiet --locked -p tests --test metrics
 
 pictures: ## docs/pictures, drawn anew from a real run, light and dark (node, npm, chromium; half a gigabyte the first time)
-	@packaging/need.sh $(COMPILER) $(TOOLS) nodejs npm chromium fonts-dejavu-core
+	@packaging/need.sh $(COMPILER) $(TOOLS) nodejs chromium fonts-dejavu-core
+	@type npm >/dev/null 2>&1 || packaging/need.sh npm  # NodeSource's nodejs brings it, and conflicts with Debian's package
 	@packaging/servers.sh >/dev/null
 	mkdir -p docs/pictures
 	DASHBOARD_SHOT=$$(packaging/pictures.sh) $(CARGO) test --quiet --locked -p tests --test pictures -- --ignored --nocapture
+
+day: ## a day of modelled traffic, judged by the shipped rules and the neighbours'; writes docs/day.md (two minutes)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	@packaging/servers.sh >/dev/null
+	$(CARGO) run --quiet --locked -p tests --bin day
 
 compare: ## the script everyone copies and conntrack-actioner, on the same attack
 	@packaging/need.sh $(COMPILER) $(TOOLS)

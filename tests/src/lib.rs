@@ -10,6 +10,7 @@
 
 pub mod attack;
 pub mod certificates;
+pub mod day;
 pub mod entries;
 pub mod exposition;
 pub mod failure;

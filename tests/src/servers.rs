@@ -259,7 +259,8 @@ fn samples(text: &str) -> Result<Vec<(Labels, f64)>, String> {
     series.iter().map(|one| sample(one).ok_or_else(|| format!("no labels and number in {one}"))).collect()
 }
 
-fn percent_encoded(text: &str) -> String {
+/// A form's value.
+pub(crate) fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
