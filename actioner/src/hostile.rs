@@ -53,9 +53,7 @@ pub fn policy(bytes: &[u8]) {
     let read = Policy::parse(text, Path::new("/nonexistent"));
     assert_eq!(read, Policy::parse(text, Path::new("/nonexistent")));
     match read {
-        Ok(policy) => {
-            assert!(policy.limits.active_bans > 0 || !policy.enforces_anything() || policy.hash.len() == 16)
-        }
+        Ok(policy) => assert_eq!(policy.hash.len(), 16, "what was read can be named"),
         Err(errors) => {
             assert!(!errors.problems().is_empty());
             assert!(errors.to_string().len() < 200_000, "a problem is told in a line or two");

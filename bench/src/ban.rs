@@ -123,7 +123,9 @@ pub(crate) fn part(size: Size) -> Result<Part> {
         let adding = rounds.wall(1).as_secs_f64() / writing.as_secs_f64();
         part.row(
             [
-                &format!("{count} addresses, added alone: neither written down nor read back, as the other does it"),
+                &format!(
+                    "{count} addresses, added alone: neither written down nor read back, as the other does it"
+                ),
                 "`ipset restore`",
                 &ms(writing),
                 &ms(rounds.wall(1)),

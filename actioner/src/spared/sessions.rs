@@ -143,11 +143,8 @@ mod tests {
     fn what_a_user_says_of_himself_spares_nobody_and_that_is_said_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let files = crate::spared::Files {
-            resolvers: Vec::new(),
-            sessions: path("sessions"),
-            utmp: path("utmp"),
-        };
+        let files =
+            crate::spared::Files { resolvers: Vec::new(), sessions: path("sessions"), utmp: path("utmp") };
         let living = std::process::id() as i32;
         let said = record(USER_PROCESS, living, "203.0.113.9", &[]);
         let known = record(USER_PROCESS, living, "", &[198, 51, 100, 7]);

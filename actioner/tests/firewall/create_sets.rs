@@ -18,7 +18,8 @@ for_each_client!(
     what_is_there_stays_and_a_policy_that_cannot_be_read_is_said,
 );
 
-const POLICY: &str = "never_ban: []\nlimits: {active_bans: 100000}\nfirewall: {set: mine, manage_rule: true}\n";
+const POLICY: &str =
+    "never_ban: []\nlimits: {active_bans: 100000}\nfirewall: {set: mine, manage_rule: true}\n";
 
 fn create(policy: &str) -> Result<String, String> {
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +39,10 @@ fn the_running_program_finds_the_sets_it_would_have_made(open: Open) {
         firewall.teardown().unwrap();
         let shown = |header: String| header.replace("References: 1", "References: 0");
         let said = create(POLICY).unwrap();
-        assert!(said.contains("mine-4: made, empty, room for 100000") && said.contains("mine-6: made"), "{said}");
+        assert!(
+            said.contains("mine-4: made, empty, room for 100000") && said.contains("mine-6: made"),
+            "{said}"
+        );
         assert_eq!(rules(host, "iptables"), [""; 0], "no rule");
         let made = headers(host);
         let ensured = firewall.ensure().unwrap();
@@ -50,7 +54,11 @@ fn the_running_program_finds_the_sets_it_would_have_made(open: Open) {
             let lines = shown(header).lines().map(str::to_owned).collect::<Vec<_>>();
             lines.into_iter().filter(|line| !line.starts_with("Size in memory")).collect()
         };
-        assert_eq!(without_seed(made), without_seed(headers(host)), "the same header as the running program's");
+        assert_eq!(
+            without_seed(made),
+            without_seed(headers(host)),
+            "the same header as the running program's"
+        );
     });
 }
 
@@ -61,10 +69,10 @@ fn a_saved_ruleset_loads_with_them_and_not_without(open: Open) {
         let saved = host.output(&["iptables-save"]).unwrap();
         // As after a reboot.
         host.command(&["iptables", "-F", "INPUT"]).unwrap();
-        assert_eq!(firewall.teardown().unwrap(), TornDown {
-            rules: 2,
-            sets: vec!["conntrack-guard-4".to_owned(), "conntrack-guard-6".to_owned()]
-        });
+        assert_eq!(
+            firewall.teardown().unwrap(),
+            TornDown { rules: 2, sets: vec!["conntrack-guard-4".to_owned(), "conntrack-guard-6".to_owned()] }
+        );
         let filter = || host.output(&["iptables", "-S", "INPUT"]).unwrap();
         assert!(host.command_with_input(&["iptables-restore"], &saved).is_err());
         assert!(!filter().contains("--dport 23"), "without the sets nothing of it loads");
