@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean day
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -106,6 +106,10 @@ fuzz: ## hostile bytes for everything that reads some, by libFuzzer (FUZZ=webhoo
 	@mkdir -p $(addprefix target/corpus/,$(FUZZ))
 	set -e; $(foreach target,$(FUZZ),$(CARGO_FUZZ) run $(FUZZ_BUILD) $(target) target/corpus/$(target) fuzz/corpus/$(target) -- \
 	  -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -max_len=$(FUZZ_LEN) -print_final_stats=1 $(FUZZ_ARGS);)
+
+soak: ## both programs an hour under churn: memory, descriptors and threads stay (SOAK_SECONDS=600: ten minutes)
+	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture soak::an_hour_of_churn
 
 soak-socketless: ## a thousand idle connections of every kind, judged for five minutes with the grace that is shipped
 	@packaging/need.sh $(COMPILER) $(TOOLS)
