@@ -19,7 +19,7 @@ for_each_client!(
 );
 
 const POLICY: &str =
-    "never_ban: []\nlimits: {active_bans: 100000}\nfirewall: {set: mine, manage_rule: true}\n";
+    "never_ban: []\nlimits: {active_bans: 500}\nfirewall: {set: mine, manage_rule: true}\n";
 
 fn create(policy: &str) -> Result<String, String> {
     let directory = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn the_running_program_finds_the_sets_it_would_have_made(open: Open) {
         let shown = |header: String| header.replace("References: 1", "References: 0");
         let said = create(POLICY).unwrap();
         assert!(
-            said.contains("mine-4: made, empty, room for 100000") && said.contains("mine-6: made"),
+            said.contains("mine-4: made, empty, room for 65536") && said.contains("mine-6: made"),
             "{said}"
         );
         assert_eq!(rules(host, "iptables"), [""; 0], "no rule");
