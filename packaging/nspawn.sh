@@ -42,14 +42,14 @@ INNER
   wait_booted "$1"
 }
 
-# Waits for the systemd inside to have started everything. $2: an earlier one, which is on its way down.
+# Waits for the systemd inside to have started everything.
 wait_booted() {
   local tries=0 child
   leader=''
   while :; do
     kill -0 "$spawned" 2>/dev/null || { tail -20 "$1.console" >&2; return 1; }
     for child in $(pgrep -P "$spawned"); do
-      [ "$child" != "${2:-}" ] && [ "$(cat "/proc/$child/comm" 2>/dev/null)" = systemd ] && leader=$child
+      [ "$(cat "/proc/$child/comm" 2>/dev/null)" = systemd ] && leader=$child
     done
     [ -z "$leader" ] || inside systemctl is-system-running --wait >"$1.running" 2>/dev/null || true
     case $(cat "$1.running" 2>/dev/null) in
@@ -66,10 +66,10 @@ inside() { nsenter --target "$leader" --all -- env -i PATH=/usr/sbin:/usr/bin:/s
 
 # As a power cut and a start are to the kernel's firewall: sets, rules and table are new with the network namespace.
 reboot_machine() {
-  local before=$leader
-  inside systemctl reboot || true
-  while [ -d "/proc/$before" ]; do sleep 0.1; done
-  wait_booted "$1" "$before"
+  inside systemctl reboot 2>/dev/null || true
+  # With --keep-unit a reboot ends systemd-nspawn, with 133: whoever started it is to start it again.
+  wait "$spawned" || true
+  boot "$1"
   wire
 }
 
