@@ -119,7 +119,6 @@ inside netfilter-persistent save >/dev/null 2>&1
 check "the ruleset names our set" inside grep -q 'match-set conntrack-guard-4' /etc/iptables/rules.v4
 reboot_machine "$root"
 check "the saved ruleset is loaded" closed_port
-check "netfilter-persistent did not fail" active netfilter-persistent.service
 check "the actioner is ready" ready 10049
 check "one drop rule, not two" one_rule
 check "the ban is back from the store" inside bash -c "for i in \$(seq 50); do ipset -q test conntrack-guard-4 $there && exit; sleep 0.2; done; exit 1"
@@ -127,7 +126,7 @@ check "its packets do not arrive" not reaches 10048
 inside systemctl disable conntrack-guard-sets.service >/dev/null 2>&1
 reboot_machine "$root"
 check "without conntrack-guard-sets.service the ruleset does not load (so the check can fail)" not closed_port
-check "and netfilter-persistent says so" inside bash -c '! systemctl is-active -q netfilter-persistent'
+check "and netfilter-persistent is active nevertheless: nobody would be told" active netfilter-persistent.service
 inside systemctl enable conntrack-guard-sets.service >/dev/null 2>&1
 reboot_machine "$root"
 check "with it, the ruleset loads again" closed_port
