@@ -18,8 +18,7 @@ for_each_client!(
     what_is_there_stays_and_a_policy_that_cannot_be_read_is_said,
 );
 
-const POLICY: &str =
-    "never_ban: []\nlimits: {active_bans: 500}\nfirewall: {set: mine, manage_rule: true}\n";
+const POLICY: &str = "never_ban: []\nlimits: {active_bans: 500}\nfirewall: {set: mine, manage_rule: true}\n";
 
 fn create(policy: &str) -> Result<String, String> {
     let directory = tempfile::tempdir().unwrap();
