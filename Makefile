@@ -128,18 +128,43 @@ try-pages: ## docs/getting-started followed to the letter on a clean Debian 12 (
 	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner $(FEATURES)
 	docs/getting-started/try.sh docs/getting-started/small-server.md docs/getting-started/prometheus-alertmanager.md docs/getting-started/behind-nat.md
 
-lint: ## rustfmt, clippy with warnings as errors, rustdoc, shellcheck
+deb: build ## both Debian packages, in target/debian, checked by lintian
+	@packaging/need.sh dpkg-dev lintian
+	@packaging/deb.sh release
+	lintian --allow-root --fail-on error target/debian/*.deb
+
+package-test: ## install, upgrade, reboot, remove, purge on a Debian 12 booted by systemd-nspawn (root; minutes)
+	@packaging/need.sh $(COMPILER) dpkg-dev systemd-container debootstrap iproute2 procps
+	$(CARGO) build --quiet --locked -p conntrack-exporter -p conntrack-actioner $(FEATURES)
+	@packaging/deb.sh debug 1 target/package-test/old >/dev/null
+	@packaging/deb.sh debug 2 target/package-test/new >/dev/null
+	@packaging/package-test.sh target/package-test/old target/package-test/new
+
+check-units: ## systemd units and AppArmor profiles: exposure at most 1.5, and what systemd-analyze and apparmor_parser say
+	@packaging/need.sh systemd apparmor
+	@packaging/check-units.sh
+
+check-kubernetes: ## the Kubernetes manifest by the schema, its policy by check-policy
+	@packaging/need.sh $(COMPILER) python3 python3-venv
+	$(CARGO) build --quiet --locked -p conntrack-actioner
+	@packaging/check-kubernetes.sh
+
+lint: check-units ## rustfmt, clippy with warnings as errors, rustdoc, shellcheck, units, no unsafe
 	@packaging/need.sh $(COMPILER) shellcheck
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck packaging/*.sh alerts/*.sh docs/getting-started/*.sh .ci/run
+	shellcheck packaging/*.sh packaging/debian/*/p*inst packaging/debian/*/p*rm alerts/*.sh docs/getting-started/*.sh .ci/run
+	@packaging/no-unsafe.sh
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
 
-deny: ## licences and sources of the dependencies (needs cargo-deny: cargo install cargo-deny)
-	$(CARGO) deny check bans licenses sources
+# Not part of lint: cargo-deny takes minutes to build. Advisories are not asked for: their database is a git repository, on no registry.
+deny: ## licences, sources and banned crates of the dependencies (cargo-deny, minutes the first time)
+	@packaging/need.sh $(COMPILER)
+	@[ -x target/tools/bin/cargo-deny ] || { echo "deny: installing cargo-deny from crates.io below target/tools"; $(CARGO) install --quiet --locked cargo-deny --root target/tools; }
+	target/tools/bin/cargo-deny check bans licenses sources
 
 clean: ## remove target/
 	$(CARGO) clean

@@ -67,7 +67,8 @@ pub fn remote_logins(records: &[u8], lives: impl Fn(i32) -> bool) -> Logins {
 
 /// Whether a process of that id is there, whoever's it is. Not by /proc: a service's may hide those of others (`ProtectProc=`).
 pub(super) fn lives(process: i32) -> bool {
-    let Some(process) = Pid::from_raw(process).filter(|_| process > 0) else {
+    // from_raw panics at negative ones, and utmp may hold any.
+    let Some(process) = (process > 0).then(|| Pid::from_raw(process)).flatten() else {
         return false;
     };
     // Not permitted: there is somebody to be spared the signal.

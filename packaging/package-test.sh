@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# package-test.sh OLD_DIR NEW_DIR: installs, upgrades, removes and purges both packages on a Debian 12 that boots by systemd, and says
+# what came of it, a line a check. OLD_DIR and NEW_DIR hold the packages of two versions. Root. Exit 1 when any check failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=packaging/nspawn.sh
+. packaging/nspawn.sh
+
+old=$1 new=$2
+work=$PWD/target/package-test
+root=$work/root
+failed=0
+
+heading() { printf '\n%s\n' "$1"; }
+
+# Runs $2..., which is quiet where all is well.
+check() {
+  local what=$1 output; shift
+  if output=$("$@" 2>&1); then
+    printf '  ok      %s\n' "$what"
+  else
+    failed=$((failed + 1))
+    printf '  FAILED  %s\n' "$what"
+    printf '%s\n' "$output" | tail -15 | sed 's/^/          | /'
+  fi
+}
+
+not() { ! "$@"; }
+says() { grep -qF -- "$1" <<<"$2" || { printf 'no %q in:\n%s\n' "$1" "$2"; return 1; }; }
+active() { inside systemctl is-active --quiet "$1" || { inside systemctl status --no-pager --lines=20 "$1"; return 1; }; }
+get() { inside bash -c "exec 3<>/dev/tcp/127.0.0.1/$1 && printf 'GET $2 HTTP/1.0\r\n\r\n' >&3 && cat <&3"; }
+answers() { says "$3" "$(get "$1" "$2")"; }
+ready() { local tries=0; until get "$1" /-/ready 2>/dev/null | grep -q '200 OK'; do tries=$((tries + 1)); [ "$tries" -lt 100 ] || { get "$1" /-/ready; return 1; }; sleep 0.2; done; }
+gone() { inside test ! -e "$1" || { echo "$1 is there"; return 1; }; }
+table_id() { get "$1" /metrics | grep -o 'table_id="[^"]*"'; }
+in_set() { inside ipset test conntrack-guard-4 "$there"; }
+one_rule() { [ "$(inside iptables -t raw -S PREROUTING | grep -c 'conntrack-guard-4')" = 1 ] || { inside iptables -t raw -S; return 1; }; }
+no_rule() { says '' "$(inside iptables-save)" && not grep -q conntrack-guard <<<"$(inside iptables-save; inside ip6tables-save)"; }
+no_set() { local sets; sets=$(inside ipset list -n); [ -z "$sets" ] || { echo "$sets"; return 1; }; }
+closed_port() { inside iptables -S INPUT | grep -q -- '--dport 23 '; }
+exposure() { inside systemd-analyze security --threshold=15 --no-pager "$1"; }
+no_failed_unit() { local units; units=$(inside systemctl --failed --no-legend); [ -z "$units" ] || { echo "$units"; return 1; }; }
+owner_of() { inside bash -c "stat -c %u /proc/\$(systemctl show -P MainPID $1)"; }
+nobodys() { [ "$(owner_of "$1")" -ge 61184 ] || { owner_of "$1"; return 1; }; }
+install_debs() { mkdir -p "$root/root/debs"; rm -f "$root"/root/debs/*; cp "$1"/*.deb "$root/root/debs/"; inside bash -c 'DEBIAN_FRONTEND=noninteractive dpkg -i /root/debs/*.deb'; }
+
+# A connection attempt a tenth of a second, until told to stop: none may succeed.
+knock() { while [ ! -e "$work/stop" ]; do if from_outside timeout 1 bash -c "exec 3<>/dev/tcp/$here/10048" 2>/dev/null; then echo in >>"$work/knocks"; else echo out >>"$work/knocks"; fi; done; }
+
+trap shut_down EXIT
+mkdir -p "$work"
+base_root "$PWD/target/debian12"
+rm -rf "$root" "$work/stop" "$work/knocks"
+cp -a --reflink=auto target/debian12 "$root"
+boot "$root"
+wire
+
+heading "Installed"
+said=$(install_debs "$old" 2>&1) || { echo "$said"; exit 1; }
+check "conntrack-exporter is active" active conntrack-exporter.service
+check "conntrack-actioner is active" active conntrack-actioner.service
+check "conntrack-exporter is ready" ready 10048
+check "conntrack-actioner is ready" ready 10049
+check "the exporter's /metrics answers, and reads the table" answers 10048 /metrics 'nf_conntrack_scrape_collector_success{collector="flows"} 1'
+check "the exporter sees sockets and sources" answers 10048 /metrics 'nf_conntrack_scrape_collector_success{collector="sockets"} 1'
+check "the actioner's /metrics answers" answers 10049 /metrics 'conntrack_actioner_enforcing 0'
+check "both name the same table" [ "$(table_id 10048 | head -1)" = "$(table_id 10049 | head -1)" ]
+check "the exporter runs as nobody's user" nobodys conntrack-exporter.service
+check "the actioner runs as nobody's user" nobodys conntrack-actioner.service
+check "dry run" says 'dry run' "$(inside conntrack-actioner status)"
+check "dry run made no set" no_set
+check "dry run made no rule" no_rule
+check "systemd-analyze security of the running exporter ≤ 1.5" exposure conntrack-exporter.service
+check "systemd-analyze security of the running actioner ≤ 1.5" exposure conntrack-actioner.service
+check "no unit failed" no_failed_unit
+check "man page, completion, policy, rules, dashboards are there" inside ls /usr/share/man/man1/conntrack-actioner.1.gz \
+  /usr/share/bash-completion/completions/conntrack-exporter /etc/conntrack-guard/policy.yaml \
+  /usr/share/conntrack-guard/alerts/conntrack-guard.rules.yml /usr/share/conntrack-guard/dashboards/conntrack.json
+
+heading "A policy with an error, then enforcing"
+inside sed -i 's/^enforce: false/enfroce: true/' /etc/conntrack-guard/policy.yaml
+check "systemctl reload refuses it" not inside systemctl reload conntrack-actioner
+check "and the actioner goes on" active conntrack-actioner.service
+inside sed -i 's/^enfroce: true/enforce: true/' /etc/conntrack-guard/policy.yaml
+check "systemctl reload takes the right one" inside systemctl reload conntrack-actioner
+# shellcheck disable=SC2016  # for the shell inside
+check "status says enforcing" inside bash -c 'for i in $(seq 50); do conntrack-actioner status | grep -q "^mode *enforcing" && exit; sleep 0.2; done; conntrack-actioner status; exit 1'
+check "the second host reaches port 10048" reaches 10048
+check "ban by hand" inside conntrack-actioner ban "$there" --for 1h --reason 'package test'
+check "the ban is in the set" in_set
+check "one drop rule" one_rule
+check "its packets arrive no more" not reaches 10048
+
+heading "Stopped, killed, hung, upgraded: bans stay"
+inside systemctl stop conntrack-actioner.service
+check "stopped: the ban is in the set" in_set
+check "stopped: its packets do not arrive" not reaches 10048
+get 10049 /metrics >/dev/null 2>&1 || true
+check "stopped: nobody who calls starts it" not inside systemctl is-active conntrack-actioner.service conntrack-actioner.socket
+inside systemctl start conntrack-actioner.service
+inside systemctl kill -s KILL conntrack-actioner.service
+# shellcheck disable=SC2016
+check "killed: systemd starts it again" inside bash -c 'for i in $(seq 100); do systemctl is-active -q conntrack-actioner && [ "$(systemctl show -P NRestarts conntrack-actioner)" -ge 1 ] && exit; sleep 0.2; done; exit 1'
+check "killed: ready again" ready 10049
+check "killed: the ban is in the set" in_set
+inside bash -c 'mkdir -p /run/systemd/system/conntrack-actioner.service.d; printf "[Service]\nWatchdogSec=3s\n" >/run/systemd/system/conntrack-actioner.service.d/soon.conf; systemctl daemon-reload; systemctl restart conntrack-actioner'
+ready 10049 || true
+inside systemctl kill -s STOP conntrack-actioner.service
+# shellcheck disable=SC2016
+check "hung: the watchdog ends it, and systemd starts it again" inside bash -c 'for i in $(seq 300); do [ "$(systemctl show -P NRestarts conntrack-actioner)" -ge 1 ] && systemctl is-active -q conntrack-actioner && exit; sleep 0.2; done; systemctl status --no-pager conntrack-actioner; exit 1'
+check "hung: ready again" ready 10049
+check "hung: the ban is in the set" in_set
+inside bash -c 'rm -r /run/systemd/system/conntrack-actioner.service.d; systemctl daemon-reload'
+knock &
+knocking=$!
+said=$(install_debs "$new" 2>&1) || { echo "$said"; exit 1; }
+ready 10049
+touch "$work/stop"; wait "$knocking"
+check "upgraded: the newer version is installed" says '0.1.0-2' "$(inside dpkg-query -W conntrack-actioner)"
+check "upgraded: the edited policy is kept" inside grep -q '^enforce: true' /etc/conntrack-guard/policy.yaml
+check "upgraded: both are active" inside systemctl is-active conntrack-exporter conntrack-actioner
+check "upgraded: the ban is in the set" in_set
+check "of $(wc -l <"$work/knocks") attempts during the upgrade none arrived" not grep -q in "$work/knocks"
+check "no unit failed" no_failed_unit
+
+heading "Booted with a saved ruleset that names our sets"
+inside iptables -A INPUT -p tcp --dport 23 -j DROP
+inside netfilter-persistent save >/dev/null 2>&1
+check "the ruleset names our set" inside grep -q 'match-set conntrack-guard-4' /etc/iptables/rules.v4
+reboot_machine "$root"
+check "the saved ruleset is loaded" closed_port
+check "the actioner is ready" ready 10049
+check "one drop rule, not two" one_rule
+check "the ban is back from the store" inside bash -c "for i in \$(seq 50); do ipset -q test conntrack-guard-4 $there && exit; sleep 0.2; done; exit 1"
+check "its packets do not arrive" not reaches 10048
+inside systemctl disable conntrack-guard-sets.service >/dev/null 2>&1
+reboot_machine "$root"
+check "without conntrack-guard-sets.service the ruleset does not load (so the check can fail)" not closed_port
+check "and netfilter-persistent is active nevertheless: nobody would be told" active netfilter-persistent.service
+inside systemctl enable conntrack-guard-sets.service >/dev/null 2>&1
+reboot_machine "$root"
+check "with it, the ruleset loads again" closed_port
+
+heading "Removed"
+ready 10049 || true
+said=$(inside dpkg -r conntrack-exporter conntrack-actioner 2>&1) || { echo "$said"; exit 1; }
+check "it says that the saved ruleset will not load" says 'IT WILL NOT LOAD AT THE NEXT BOOT' "$said"
+check "no service runs" inside bash -c '! pgrep -x conntrack-.*'
+check "no rule of ours" no_rule
+check "no set of ours" no_set
+check "the host's own rule stays" closed_port
+check "the second host reaches the machine" from_outside timeout 5 bash -c "until ip neigh show $here | grep -q lladdr; do (exec 3<>/dev/tcp/$here/9) 2>/dev/null; sleep 0.1; done"
+check "the policy stays" inside test -e /etc/conntrack-guard/policy.yaml
+check "the state stays" inside test -e /var/lib/conntrack-guard/state.json
+
+heading "Purged"
+said=$(inside dpkg -P conntrack-exporter conntrack-actioner 2>&1) || { echo "$said"; exit 1; }
+for path in /etc/conntrack-guard /etc/default/conntrack-actioner /etc/default/conntrack-exporter /var/lib/conntrack-guard /var/lib/private/conntrack-guard \
+  /run/conntrack-guard /run/conntrack-guard-root /usr/share/conntrack-guard; do
+  check "no $path" gone "$path"
+done
+check "no unit, enabled or masked" inside bash -c '! find /etc/systemd /lib/systemd -name "conntrack*" | grep .'
+check "no user" inside bash -c '! getent passwd | grep conntrack'
+check "no file of ours anywhere" inside bash -c '! find / -xdev -name "conntrack-guard*" -not -path "/proc/*" | grep .'
+check "no rule, no set" no_set
+
+printf '\n'
+[ "$failed" = 0 ] || { echo "package-test: $failed checks FAILED (the machine's root: $root)"; exit 1; }
+echo "package-test: all checks passed"
