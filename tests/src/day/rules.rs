@@ -44,7 +44,7 @@ pub struct Rule {
     pub labels: Vec<(String, String)>,
 }
 
-/// What others ship for the same: node-mixin 1.8 (NodeHighNumberConntrackEntriesUsed), awesome-prometheus-alerts (HostConntrackLimit).
+/// What others ship for the same: node-mixin, as kube-prometheus ships it (NodeHighNumberConntrackEntriesUsed, no `for`), awesome-prometheus-alerts (HostConntrackLimit, 5m).
 pub const NEIGHBOURS: [(&str, &str, u32); 2] = [
     ("node-mixin", "(node_nf_conntrack_entries / node_nf_conntrack_entries_limit) > 0.75", 0),
     ("awesome-prometheus-alerts", "node_nf_conntrack_entries / node_nf_conntrack_entries_limit > 0.8", 300),
