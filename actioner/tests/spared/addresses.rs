@@ -3,14 +3,26 @@
 use conntrack::follow::Followed;
 use conntrack::own::OwnAddresses;
 use std::net::IpAddr;
-use tests::netns::Namespace;
+use std::time::Duration;
+use tests::{netns::Namespace, wait::wait_until};
 
-/// A namespace with a link that is up at both ends.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A namespace with a link that is up at both ends. The kernel makes addresses of IPv6 by work queues of its own: theirs are there.
 fn lab() -> Namespace {
     let lab = Namespace::new("addresses").unwrap();
+    lab.sysctl("net/ipv6/conf/default/accept_dad", "0").unwrap();
     lab.ip("link add d0 type veth peer name d1\nlink set d0 up\nlink set d1 up\n\
          addr add 192.0.2.1/24 dev d0\naddr add 2001:db8::1/64 dev d0 nodad\n")
         .unwrap();
+    wait_until("the local routes of both ends and of the address", PATIENCE, || {
+        let shown = lab.command(&["ip", "-6", "route", "show", "table", "local"]).unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let ours =
+            shown.lines().filter(|line| line.starts_with("local ") && !line.contains("dev lo")).count();
+        if ours == 3 { Ok(()) } else { Err(shown) }
+    })
+    .unwrap();
     lab
 }
 
@@ -124,9 +136,16 @@ fn an_address_comes_and_goes() {
         assert!(!owns(&followed.current().unwrap(), address));
         let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
         lab.command(&[&["ip", "addr", "add", &prefix, "dev", "d0"], nodad].concat()).unwrap();
-        assert!(owns(&followed.current().unwrap(), address), "{address} was added");
+        // For IPv6 the local route comes from a work queue.
+        wait_until("the address to be known", PATIENCE, || {
+            match owns(&followed.current().unwrap(), address) {
+                true => Ok(()),
+                false => Err("not yet own"),
+            }
+        })
+        .unwrap();
         lab.command(&["ip", "addr", "del", &prefix, "dev", "d0"]).unwrap();
-        tests::wait::wait_until("the address to be forgotten", std::time::Duration::from_secs(5), || {
+        wait_until("the address to be forgotten", PATIENCE, || {
             match owns(&followed.current().unwrap(), address) {
                 true => Err("still own"),
                 false => Ok(()),
@@ -138,7 +157,7 @@ fn an_address_comes_and_goes() {
     lab.command(&["ip", "route", "add", "default", "via", "192.0.2.10"]).unwrap();
     assert!(is_gateway(&followed.current().unwrap(), "192.0.2.10"));
     lab.command(&["ip", "link", "set", "d0", "down"]).unwrap();
-    tests::wait::wait_until("the gateway to be forgotten", std::time::Duration::from_secs(5), || {
+    wait_until("the gateway to be forgotten", PATIENCE, || {
         match is_gateway(&followed.current().unwrap(), "192.0.2.10") {
             true => Err("still a gateway"),
             false => Ok(()),
