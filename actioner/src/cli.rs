@@ -289,6 +289,10 @@ pub struct Run {
     /// The --log.* flags.
     #[command(flatten)]
     pub log: web::log::Flags,
+
+    /// --no-confine.
+    #[command(flatten)]
+    pub confine: web::confine::Flags,
 }
 
 /// The flags of `selftest`.

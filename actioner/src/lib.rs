@@ -18,6 +18,7 @@ pub mod audit;
 pub mod check_policy;
 pub mod cli;
 pub mod command;
+mod confined;
 pub mod create_sets;
 pub mod decide;
 pub mod decided;

@@ -2,6 +2,7 @@
 
 use crate::audit::{Audit, Reopen, Rotation, rfc3339};
 use crate::cli::{DEFAULT_ADDRESS, Run};
+use crate::confined::confined;
 use crate::effects::Effects;
 use crate::exposure::Exposure;
 use crate::firewall::{self, Firewall};
@@ -16,7 +17,7 @@ use crate::reach::Reach;
 use crate::snapshot::Published;
 use crate::spared::Files;
 use crate::state::State;
-use crate::store::{Loaded, Store};
+use crate::store::{self, Loaded, Store};
 use crate::surroundings::Surroundings;
 use crate::survey;
 use crate::wall::Wall;
@@ -63,7 +64,7 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     let open = if handed.tcp.is_empty() { listen } else { Vec::new() };
     let admin =
         handed.unix.is_empty().then(|| Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
-    let _made = if admin.is_some() { make_directory_of(&flags.admin_socket)? } else { Made(None) };
+    let made = if admin.is_some() { make_directory_of(&flags.admin_socket)? } else { Made(None) };
     let open: Vec<Listen> = open.into_iter().chain(admin).collect();
     let handed: Vec<Socket> = handed.tcp.into_iter().chain(handed.unix).collect();
     let mut listen = open.clone();
@@ -83,11 +84,16 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     let server = server.inheriting(handed).map_err(|error| unusable(&error))?.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
+    store::make(&flags.storage)
+        .map_err(|error| format!("{error} (choose another directory with --storage.path)"))?;
+    let confined = confined(flags, &policy, &security, made.0.as_deref());
+    confined.tell();
     let effects = effects(flags, policy, metrics.clone(), surroundings, host.table_id.clone())?;
     let reopen = effects.audit.reopener();
     let (orders, queue) = mpsc::sync_channel(QUEUE);
     let mut registry = metrics.registry(&host.table_id, env!("CARGO_PKG_VERSION"));
     security.counters().register(&mut registry, "conntrack_actioner");
+    confined.register(&mut registry, "conntrack_actioner");
     let routes = Rc::new(Routes {
         orders: orders.clone(),
         registry,

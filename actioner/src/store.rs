@@ -60,17 +60,25 @@ pub enum Loaded {
     SetAside(String),
 }
 
+/// Makes the store's directory if it is absent (0750).
+///
+/// # Errors
+/// It cannot be made.
+pub fn make(directory: &Path) -> Result<(), String> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(directory)
+        .map_err(|error| format!("cannot make {}: {error}", directory.display()))
+}
+
 impl Store {
     /// Opens the store, which is made if it is absent (0750), and locks it.
     ///
     /// # Errors
     /// Another actioner has it; or the directory cannot be made or locked. What is wrong with the file is in [`Loaded`].
     pub fn open(directory: &Path, now: Now) -> Result<(Store, Loaded), String> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(directory)
-            .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+        make(directory)?;
         let lock = lock(directory)?;
         let mut store = Store {
             directory: directory.to_owned(),

@@ -20,6 +20,9 @@ pub struct Flags {
     #[command(flatten)]
     pub(crate) log: web::log::Flags,
 
+    #[command(flatten)]
+    pub(crate) confine: web::confine::Flags,
+
     /// Where procfs is mounted
     #[arg(long = "path.procfs", value_name = "PATH", default_value = "/proc", global = true)]
     pub(crate) procfs: PathBuf,

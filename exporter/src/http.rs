@@ -20,6 +20,8 @@ pub(crate) struct Routes {
     pub(crate) telemetry_path: String,
     /// Who was turned away.
     pub(crate) refused: web::security::Counters,
+    /// What the program gave up.
+    pub(crate) confined: web::confine::Confined,
 }
 
 impl Routes {
@@ -52,6 +54,7 @@ impl Routes {
             Ok(scrape) => {
                 let mut registry = self.exporter.gather(scrape).await.into_registry();
                 self.refused.register(&mut registry, "conntrack_exporter");
+                self.confined.register(&mut registry, "conntrack_exporter");
                 exposition::encode(&registry, exposition::negotiate(request.header("accept")))
             }
             Err(refusal) => Response::text(StatusCode::BAD_REQUEST, format!("{refusal}\n")),

@@ -30,7 +30,10 @@ mod told;
 #[cfg(feature = "top")]
 mod top;
 
+use std::path::PathBuf;
 use std::rc::Rc;
+
+use web::confine::{Capability, Confined, Confinement, Starts, beside};
 
 pub use advise::AdviseError;
 pub use flags::Flags;
@@ -82,6 +85,20 @@ pub async fn run(flags: Flags) -> Result<(), StartError> {
     }
 }
 
+/// It reads, and does nothing else: no file is written, no program started.
+fn confined(flags: &Flags, security: &web::Security) -> Confined {
+    if flags.confine.no_confine {
+        return Confined::not_at_all();
+    }
+    let mut reads: Vec<PathBuf> = ["/proc", "/sys", "/etc"].map(PathBuf::from).to_vec();
+    reads.push(flags.procfs.clone());
+    reads.extend(beside(&security.files()));
+    // ctnetlink and sock_diag ask for NET_ADMIN; SYS_NICE raises a dump that starves.
+    let capabilities = vec![Capability::CAP_NET_ADMIN, Capability::CAP_SYS_NICE];
+    let (writes, removes) = (Vec::new(), Vec::new());
+    Confinement { capabilities, reads, writes, removes, starts: Starts::Nothing }.apply()
+}
+
 async fn serve(flags: Flags) -> Result<(), StartError> {
     flags.log.init();
     let shutdown = web::shutdown::signal();
@@ -92,12 +109,15 @@ async fn serve(flags: Flags) -> Result<(), StartError> {
     let open = if handed.is_empty() { given } else { Vec::new() };
     let server = web::Server::bind(&open, web::Limits::default())?;
     let server = server.inheriting(handed).map_err(StartError::Handed)?.secured(Rc::clone(&security));
+    let confined = confined(&flags, &security);
     let routes = Rc::new(http::Routes {
         exporter: exporter::Exporter::start(&flags).map_err(StartError::Thread)?,
         gate: web::Gate::new(flags.web.max_requests),
         telemetry_path: flags.web.telemetry_path,
         refused: security.counters().clone(),
+        confined,
     });
+    routes.confined.tell();
     for address in server.addresses() {
         let (tls, authenticates) = (security.encrypts(), security.authenticates());
         tracing::info!(%address, tls, authenticates, version = env!("CARGO_PKG_VERSION"), "listening");

@@ -24,6 +24,7 @@
 mod bind;
 mod body;
 mod burst;
+pub mod confine;
 mod connection;
 pub mod exposition;
 pub mod flags;

@@ -14,7 +14,7 @@ pub(super) const MAX_NETWORKS: u64 = 16 << 20;
 /// Why a file cannot be read.
 #[derive(Debug, Error)]
 pub(super) enum FileError {
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {0}{hint}", hint = hint(.0))]
     Io(#[from] std::io::Error),
     #[error("is not a plain file")]
     NotAFile,
@@ -22,6 +22,16 @@ pub(super) enum FileError {
     TooLarge { limit: u64 },
     #[error("is not UTF-8 text: byte {byte:#04x} on line {line}")]
     NotText { line: usize, byte: u8 },
+}
+
+/// A confined program reads where the policy's files were when it started, and as root what root owns.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            " (a running actioner reads only the directories that its policy named when it started: restart it if this one is new)"
+        }
+        _ => "",
+    }
 }
 
 /// Reads a text of at most `limit` bytes; of an endless file not a byte more.
@@ -56,6 +66,16 @@ pub(super) fn matching(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Strin
     };
     let paths = glob::glob(&rooted).map_err(|error| format!("is not a pattern: {error}"))?;
     paths.collect::<Result<_, _>>().map_err(|error| format!("cannot be looked up: {error}"))
+}
+
+/// The directories that the files of a pattern are in, now and when there are more of them; all that may have to be read.
+pub(super) fn directories(base: &Path, pattern: &str, found: &[PathBuf]) -> Vec<PathBuf> {
+    let fixed = |part: &std::path::Component<'_>| is_literal(&part.as_os_str().to_string_lossy());
+    let before: PathBuf = Path::new(pattern).components().take_while(fixed).collect();
+    let named = if is_literal(pattern) { before.parent().unwrap_or(&before) } else { &before };
+    let mut directories = vec![base.join(named)];
+    directories.extend(web::confine::beside(found));
+    directories
 }
 
 /// Whether the pattern names one file and no other: then it must be there.

@@ -14,7 +14,7 @@ mod value;
 
 use crate::firewall::Config;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use problem::{PolicyErrors, Problem};
@@ -49,6 +49,8 @@ pub struct Policy {
     pub hash: String,
     /// What is valid but will surprise: a sentence each, with file, line and column.
     pub warnings: Vec<String>,
+    /// Where the files are that it names, found or not: what a confined program must be able to read.
+    pub directories: Vec<PathBuf>,
 }
 
 impl Policy {

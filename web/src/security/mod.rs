@@ -178,6 +178,12 @@ impl Security {
         self.counters.reloaded(!self.stale.iter().any(Cell::get));
     }
 
+    /// The files that decide who is let in, as they are named: a confined program must still be able to read them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let config = self.config.iter().flat_map(Watched::files);
+        config.chain(self.token.iter().flat_map(Watched::files)).collect()
+    }
+
     /// The TLS to be spoken with a new client.
     pub(crate) fn tls(&self) -> Option<Rc<Tls>> {
         self.settings()?.tls.clone()

@@ -122,6 +122,11 @@ impl<T> Watched<T> {
         &self.path
     }
 
+    /// All files that the value in force was read from.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.state.borrow().files.seen.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// The value in force, without a look at the files.
     pub(super) fn value(&self) -> Rc<T> {
         Rc::clone(&self.state.borrow().value)

@@ -7,7 +7,7 @@ mod rules;
 mod settings;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -27,6 +27,7 @@ struct Walk<'p> {
     hash: Sha256,
     /// Of the included files; the policy's own log is absorbed first.
     included: Findings,
+    directories: Vec<PathBuf>,
 }
 
 impl Walk<'_> {
@@ -42,7 +43,8 @@ impl Walk<'_> {
 /// Reads a policy's text. `file` names it in messages.
 pub(super) fn policy(file: &str, text: &str, base: &Path) -> Result<Policy, PolicyErrors> {
     let mut log = Log::new(file, text);
-    let mut walk = Walk { base, hash: Sha256::new(), included: Findings::default() };
+    let mut walk =
+        Walk { base, hash: Sha256::new(), included: Findings::default(), directories: vec![base.to_owned()] };
     walk.hash("", text);
     let policy = tree::parse(text, &mut log)
         .and_then(|root| sections(Field::new("", &root).fields(&mut log)?, &mut walk, &mut log));
@@ -53,7 +55,7 @@ pub(super) fn policy(file: &str, text: &str, base: &Path) -> Result<Policy, Poli
     let hash = walk.hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let policy =
         policy.ok_or_else(|| PolicyErrors::whole(file, "could not be read, but no reason is known"))?;
-    Ok(Policy { hash, warnings, ..policy })
+    Ok(Policy { hash, warnings, directories: walk.directories, ..policy })
 }
 
 fn sections(mut fields: Fields<'_>, walk: &mut Walk<'_>, log: &mut Log<'_>) -> Option<Policy> {
@@ -93,5 +95,6 @@ fn sections(mut fields: Fields<'_>, walk: &mut Walk<'_>, log: &mut Log<'_>) -> O
         rules,
         hash: String::new(),
         warnings: Vec::new(),
+        directories: Vec::new(),
     })
 }

@@ -59,6 +59,7 @@ impl Walk<'_> {
                     continue;
                 }
             };
+            self.directories.extend(files::directories(self.base, pattern, &paths));
             if paths.is_empty() {
                 nothing_found(&item, pattern, log);
             }
