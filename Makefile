@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man metrics pictures run run-stack demo compare bench test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
+.PHONY: help build man metrics pictures run run-stack demo compare bench bench-paths test load restore soak-kill fuzz soak-socketless crowd test-libipset try-pages lint fmt deny clean
 
 # What the tests look at the kernel with. None of these packages starts anything.
 TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
@@ -68,6 +68,12 @@ bench: ## what reading, deleting and banning cost beside the neighbours; writes 
 	@packaging/neighbours.sh
 	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
 	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
+
+# PATHS=decide: only those whose name has the word, and no instructions.
+bench-paths: ## what decoding, counting, encoding, deciding and storing cost by themselves, in time and in instructions: docs/hot-paths.md
+	@packaging/need.sh $(COMPILER) valgrind
+	$(CARGO) bench --quiet --locked -p bench --bench paths -- $(PATHS)
+	$(if $(PATHS),,$(CARGO) bench --quiet --locked -p bench --bench paths -- instructions)
 
 restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released, on a quiet machine
 	@packaging/need.sh $(TOOLS)
