@@ -75,6 +75,12 @@ bench: ## what reading, deleting and banning cost beside the neighbours; writes 
 	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
 	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
 
+# PATHS=decide: only those whose name has the word, and no instructions.
+bench-paths: ## what decoding, counting, encoding, deciding and storing cost by themselves, in time and in instructions: docs/hot-paths.md
+	@packaging/need.sh $(COMPILER) valgrind
+	$(CARGO) bench --quiet --locked -p bench --bench paths -- $(PATHS)
+	$(if $(PATHS),,$(CARGO) bench --quiet --locked -p bench --bench paths -- instructions)
+
 restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released, on a quiet machine
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --exact --nocapture \

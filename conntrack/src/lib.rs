@@ -26,6 +26,8 @@ pub mod identity;
 pub mod listeners;
 pub mod netlink;
 pub mod own;
+#[doc(hidden)]
+pub mod recorded;
 pub mod socketless;
 pub mod sockets;
 pub mod summary;

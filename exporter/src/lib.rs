@@ -7,6 +7,8 @@
 //! One thread, the collector, dumps the table and owns what is remembered from dump to dump. Scrapes that wait share its result.
 
 mod advise;
+#[doc(hidden)]
+pub mod answer;
 mod cheap;
 mod collector;
 mod dumper;
