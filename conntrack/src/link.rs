@@ -81,6 +81,14 @@ pub enum Error {
         /// The datagram's true length.
         bytes: usize,
     },
+    /// ENOMEM: the kernel is out of memory, and so is the host.
+    #[error(
+        "the kernel has no memory left for {asked} (ENOMEM): this host is out of memory, see `dmesg` and `free -m`; the next question is asked all the same"
+    )]
+    NoMemory {
+        /// What was asked.
+        asked: &'static str,
+    },
     /// The kernel answered with another errno.
     #[error("the kernel refuses {asked}: {source}")]
     Refused {
@@ -109,6 +117,7 @@ impl Error {
             Error::Interrupted { .. } => "interrupted",
             Error::Silent { .. } => "silent",
             Error::Truncated { .. } => "truncated",
+            Error::NoMemory { .. } => "no_memory",
             Error::Refused { .. } => "refused",
             Error::Malformed { .. } => "malformed",
         }
@@ -118,6 +127,7 @@ impl Error {
         match Errno::from_io_error(&source) {
             Some(Errno::PERM | Errno::ACCESS) => Error::NotPermitted { asked },
             Some(Errno::NOBUFS) => Error::Overrun { asked },
+            Some(Errno::NOMEM) => Error::NoMemory { asked },
             Some(Errno::AGAIN) => Error::Silent { asked },
             _ => Error::Refused { asked, source },
         }
@@ -125,8 +135,17 @@ impl Error {
 }
 
 /// Every value of [`Error::reason`], so that a counter can show its zeros.
-pub const REASONS: [&str; 8] =
-    ["open", "not_permitted", "overrun", "silent", "truncated", "refused", "malformed", "interrupted"];
+pub const REASONS: [&str; 9] = [
+    "open",
+    "not_permitted",
+    "overrun",
+    "silent",
+    "truncated",
+    "no_memory",
+    "refused",
+    "malformed",
+    "interrupted",
+];
 
 /// A netlink socket, connected to the kernel of the namespace that the opening thread was in.
 #[derive(Debug)]
@@ -166,13 +185,8 @@ impl Link {
 
     /// Sends what was written, in one `sendmsg`.
     pub fn send(&mut self, requests: &Requests, asked: &'static str) -> Result<(), Error> {
-        loop {
-            match self.socket.send(requests.bytes(), 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::from_io(asked, error)),
-            }
-        }
+        let sent = uninterrupted(|| self.socket.send(requests.bytes(), 0));
+        sent.map(drop).map_err(|error| Error::from_io(asked, error))
     }
 
     /// Receives one datagram. Blocks up to ten seconds.
@@ -191,12 +205,7 @@ impl Link {
     }
 
     fn read(&mut self, flags: i32) -> io::Result<usize> {
-        loop {
-            match self.socket.recv(&mut &mut self.buffer[..], flags | MSG_TRUNC) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
+        uninterrupted(|| self.socket.recv(&mut &mut self.buffer[..], flags | MSG_TRUNC))
     }
 
     fn received(&self, len: usize, asked: &'static str) -> Result<&[u8], Error> {
@@ -226,6 +235,16 @@ impl Link {
                 Some(0) => return Ok(answer),
                 Some(errno) => return Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
             }
+        }
+    }
+}
+
+/// A call that a signal interrupts is made again. With a receive timeout, SIGSTOP and SIGCONT are enough for EINTR (signal(7)).
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -308,5 +327,46 @@ mod tests {
             Error::NotPermitted { asked: "x" }
         ));
         assert!(matches!(Error::from_io("x", io::Error::from_raw_os_error(105)), Error::Overrun { .. }));
+    }
+
+    #[test]
+    fn what_a_signal_interrupts_is_done_again_and_nothing_else_is() {
+        let errno = io::Error::from_raw_os_error;
+        let (interrupted, no_memory) = (Errno::INTR.raw_os_error(), Errno::NOMEM.raw_os_error());
+        let mut calls = [Err(errno(interrupted)), Err(errno(interrupted)), Ok(7)].into_iter();
+        assert_eq!(uninterrupted(|| calls.next().unwrap()).unwrap(), 7);
+        let mut calls = [Err(errno(interrupted)), Err(errno(no_memory)), Ok(7)].into_iter();
+        let refused = uninterrupted(|| calls.next().unwrap()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(no_memory));
+        assert_eq!(calls.next().unwrap().unwrap(), 7, "not tried again by us");
+    }
+
+    #[test]
+    fn each_failure_has_its_sentence_and_its_reason() {
+        let asked = "the connection tracking table";
+        for (errno, reason, words) in [
+            (Errno::PERM, "not_permitted", "CAP_NET_ADMIN is missing"),
+            (
+                Errno::NOBUFS,
+                "overrun",
+                "dropped part of its answer to the connection tracking table (ENOBUFS)",
+            ),
+            (
+                Errno::NOMEM,
+                "no_memory",
+                "no memory left for the connection tracking table (ENOMEM): this host is out of memory",
+            ),
+            (Errno::AGAIN, "silent", "no answer to the connection tracking table in 10 s"),
+            (Errno::BUSY, "refused", "refuses the connection tracking table: Device or resource busy"),
+        ] {
+            // As the socket's own error, and as the one that the kernel's answer carries.
+            let code = errno.raw_os_error();
+            let answer = recorded(NLMSG_ERROR, 0, 5, &(-code).to_ne_bytes());
+            assert_eq!(read_answer(&answer, 5, &mut false, &mut |_| Ok(())), Ok(Some(code)));
+            let error = Error::from_io(asked, io::Error::from_raw_os_error(code));
+            assert_eq!(error.reason(), reason);
+            assert!(REASONS.contains(&reason));
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 }

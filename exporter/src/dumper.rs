@@ -85,11 +85,7 @@ impl Dumper {
     /// Dumps the table, a second time if the first was interrupted.
     pub(crate) fn dump(&mut self) -> Result<Snapshot, Error> {
         let own = OwnAddresses::read().map_err(|error| error.to_string());
-        let result = uninterrupted(|| self.visit(&own)).inspect_err(|error| {
-            self.mishaps.count(error.reason());
-            // Its answer may still be under way, and the next question would be refused with EBUSY.
-            self.pace = self.table.take().and_then(Table::into_pace).or_else(|| self.pace.take());
-        });
+        let result = uninterrupted(|| self.visit(&own)).inspect_err(|error| self.failed(error));
         let (Visit { mut summary, sockets, sockets_took }, dump) = result?;
         let (ended, ended_at) = (Instant::now(), SystemTime::now());
         let flows = Flows::of(&summary, &mut self.seen);
@@ -136,6 +132,12 @@ impl Dumper {
         summary.judged = sockets.as_ref().ok().copied();
         self.note(&dump);
         Ok((Visit { summary, sockets, sockets_took }, dump))
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.mishaps.count(error.reason());
+        // Its answer may still be under way, and the next question would be refused with EBUSY.
+        self.pace = self.table.take().and_then(Table::into_pace).or_else(|| self.pace.take());
     }
 
     fn note_pace(&self) {
@@ -207,27 +209,39 @@ mod tests {
         assert_eq!(visited(&[true, true]), 2);
     }
 
-    #[test]
-    fn a_dump_that_was_not_whole_is_counted_by_its_reason_and_used() {
-        let mishaps = Arc::new(Mishaps::default());
-        let mut dumper = Dumper {
+    fn dumper(mishaps: &Arc<Mishaps>) -> Dumper {
+        Dumper {
             table: None,
             pace: None,
             seen: Seen::default(),
             held: Held::new(Duration::ZERO, 1),
             choice: Choice { top: 1, min_entries: 1, lengths: Lengths { ipv4: 24, ipv6: 64 } },
             judging: None,
-            mishaps: Arc::clone(&mishaps),
+            mishaps: Arc::clone(mishaps),
             malformed_told: false,
-        };
+        }
+    }
+
+    fn counted(mishaps: &Mishaps) -> Vec<&'static str> {
+        let errors = REASONS.iter().zip(mishaps.errors());
+        errors.filter(|(_, count)| *count > 0).map(|(reason, _)| *reason).collect()
+    }
+
+    #[test]
+    fn a_dump_that_was_not_whole_is_counted_by_its_reason_and_used() {
+        let mishaps = Arc::default();
         let odd = Some((3, conntrack::netlink::Malformed("a tuple cut short")));
-        dumper.note(&Dump { entries: 9, malformed: odd, interrupted: true, ..Dump::default() });
-        let counted: Vec<_> = REASONS
-            .iter()
-            .zip(mishaps.errors())
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, _)| *reason)
-            .collect();
-        assert_eq!(counted, ["malformed", "interrupted"], "a dump each, however many entries");
+        dumper(&mishaps).note(&Dump { entries: 9, malformed: odd, interrupted: true, ..Dump::default() });
+        assert_eq!(counted(&mishaps), ["malformed", "interrupted"], "a dump each, however many entries");
+    }
+
+    #[test]
+    fn a_dump_that_failed_is_counted_by_its_reason() {
+        let (mishaps, asked) = (Arc::default(), "the connection tracking table");
+        let mut dumper = dumper(&mishaps);
+        for error in [Error::NoMemory { asked }, Error::Overrun { asked }, Error::NotPermitted { asked }] {
+            dumper.failed(&error);
+        }
+        assert_eq!(counted(&mishaps), ["not_permitted", "overrun", "no_memory"]);
     }
 }

@@ -191,3 +191,27 @@ impl Sets for Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A subsystem that no kernel has (NFNL_SUBSYS_COUNT, linux/netfilter/nfnetlink.h, is below twenty).
+    const ABSENT: u16 = 0x7f;
+
+    #[test]
+    fn this_kernels_answer_for_an_absent_module_is_the_one_that_is_explained() {
+        let mut link = Link::open(Channel::Netfilter, ASKED).unwrap();
+        let sequence = link.next_sequence();
+        let mut requests = Requests::new();
+        wire::list(&mut requests, sequence, "conntrack-guard-4", Listing::Header);
+        let list = Messages(requests.bytes()).next().unwrap().unwrap();
+        let (kind, payload) = (ABSENT << 8 | list.kind & 0xff, list.payload.to_vec());
+        let mut absent = Requests::new();
+        absent.message(kind, list.flags, sequence, |request| request.raw(&payload));
+        let end = answer(&mut link, &absent, sequence, |_| Ok(())).unwrap();
+        let End::Refused { error, line: None } = end else { panic!("{end:?}") };
+        let said = refused(Command::List, "conntrack-guard-4", error).to_string();
+        assert!(said.contains("modprobe -a ip_set"), "{said}");
+    }
+}

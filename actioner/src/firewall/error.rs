@@ -245,7 +245,7 @@ impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Protocol => "the kernel did not understand our message (IPSET_ERR_PROTOCOL)",
-            Self::FindType => "this kernel has no hash:net sets: `modprobe ip_set_hash_net`, or a kernel with CONFIG_IP_SET_HASH_NET",
+            Self::FindType => "this kernel has no hash:net sets: `modprobe ip_set_hash_net`, or a kernel with CONFIG_IP_SET_HASH_NET (in a container: on its host)",
             Self::MaxSets => "the kernel holds as many sets as it can (ip_set.max_sets)",
             Self::Busy => "the set is in use by a rule or a list",
             Self::TypeMismatch => "there is a set of that name, of another type",
@@ -257,8 +257,33 @@ impl fmt::Display for KernelError {
             Self::HashFull => "the set is full",
             Self::Other(code) => return write!(f, "ipset's error {code}"),
             Self::System(EPERM) => "not permitted: CAP_NET_ADMIN is needed (run as root, or AmbientCapabilities=CAP_NET_ADMIN in the unit)",
-            Self::System(EINVAL) => "invalid argument: has this kernel ipset? (`modprobe ip_set`, or a kernel with CONFIG_IP_SET)",
+            Self::System(EINVAL) => "invalid argument, which is what a kernel without ipset answers: `modprobe -a ip_set ip_set_hash_net xt_set`, or a kernel with CONFIG_IP_SET, CONFIG_IP_SET_HASH_NET and CONFIG_NETFILTER_XT_SET (in a container: on its host)",
             Self::System(code) => return write!(f, "{}", io::Error::from_raw_os_error(*code)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_ipset_is_told_what_it_lacks() {
+        let said = |code| {
+            let error = KernelError::from_code(code);
+            FirewallError::Kernel { command: "list", set: "conntrack-guard-4".to_owned(), error }.to_string()
+        };
+        for (code, words) in [
+            // ip_set is not there; ip_set is, and hash:net is not (IPSET_ERR_FIND_TYPE).
+            (
+                EINVAL,
+                &["modprobe -a ip_set ip_set_hash_net xt_set", "CONFIG_IP_SET,", "CONFIG_IP_SET_HASH_NET"],
+            ),
+            (4098, &["no hash:net sets", "modprobe ip_set_hash_net", "CONFIG_IP_SET_HASH_NET"]),
+        ] {
+            let said = said(code);
+            assert!(said.starts_with("ipset list conntrack-guard-4: "), "{said}");
+            words.iter().for_each(|word| assert!(said.contains(word), "no {word:?} in: {said}"));
+        }
     }
 }

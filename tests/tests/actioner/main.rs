@@ -5,6 +5,7 @@ mod body;
 mod clock;
 mod dead_slots;
 mod door;
+mod faults;
 mod fire;
 mod hoarder;
 mod immunity;
