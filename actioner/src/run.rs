@@ -84,8 +84,9 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     let server = server.inheriting(handed).map_err(|error| unusable(&error))?.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
     let host = surroundings.host(Now::read())?;
-    store::make(&flags.storage)
-        .map_err(|error| format!("{error} (choose another directory with --storage.path)"))?;
+    store::make(&flags.storage).map_err(|error| {
+        format!("audit log and state have no place: {error} (choose another directory with --storage.path)")
+    })?;
     let confined = confined(flags, &policy, &security, made.0.as_deref());
     confined.tell();
     let effects = effects(flags, policy, metrics.clone(), surroundings, host.table_id.clone())?;

@@ -82,3 +82,22 @@ pub(super) fn directories(base: &Path, pattern: &str, found: &[PathBuf]) -> Vec<
 pub(super) fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '['])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patterns_directory_is_all_before_its_first_wildcard() {
+        let of = |pattern| directories(Path::new("/etc/guard"), pattern, &[]);
+        for (pattern, directory) in [
+            ("list", "/etc/guard"),
+            ("lists/*.txt", "/etc/guard/lists"),
+            ("/srv/*/list", "/srv"),
+            ("/srv/lists/one.txt", "/srv/lists"),
+            ("*", "/etc/guard"),
+        ] {
+            assert_eq!(of(pattern), [PathBuf::from(directory)], "{pattern}");
+        }
+    }
+}

@@ -119,6 +119,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lies_beside_a_link_and_beside_its_file_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let (live, archive) = (root.join("live"), root.join("archive"));
+        [&live, &archive].map(|made| std::fs::create_dir(made).unwrap());
+        std::fs::write(archive.join("cert1.pem"), "").unwrap();
+        std::os::unix::fs::symlink("../archive/cert1.pem", live.join("cert.pem")).unwrap();
+        assert_eq!(beside(&[live.join("cert.pem")]), [live, archive]);
+        assert_eq!(
+            beside(&["nowhere.yml".into(), "/".into()])[..2],
+            [PathBuf::from("."), PathBuf::from("/")]
+        );
+    }
+
+    #[test]
     fn what_does_not_hold_is_said() {
         let confined = Confined { capabilities: true, seccomp: true, ..Confined::default() };
         assert_eq!(confined.to_string(), "capabilities yes, landlock no, seccomp yes");

@@ -7,12 +7,13 @@ pub(super) fn keep_only(kept: &[Capability]) -> Result<(), String> {
     let kept: CapsHashSet = kept.iter().copied().collect();
     // From here on a program that is started gains nothing by its file, whatever the bounding set holds.
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs is refused: {error}"))?;
-    shrink_bounding(&kept)?;
+    // First, for it needs a capability that goes with the rest; refused by AppArmor, say, it keeps no other set from shrinking.
+    let bounding = shrink_bounding(&kept);
     // Permitted last: what is in no permitted set cannot be in the others.
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         shrink(set, &kept)?;
     }
-    Ok(())
+    bounding.map_err(|why| format!("the bounding set stays: {why}"))
 }
 
 /// A set that holds nothing else already is left alone: systemd's `@privileged` forbids capset(2) even to give up.
