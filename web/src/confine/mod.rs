@@ -123,7 +123,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().canonicalize().unwrap();
         let (live, archive) = (root.join("live"), root.join("archive"));
-        [&live, &archive].map(|made| std::fs::create_dir(made).unwrap());
+        for made in [&live, &archive] {
+            std::fs::create_dir(made).unwrap();
+        }
         std::fs::write(archive.join("cert1.pem"), "").unwrap();
         std::os::unix::fs::symlink("../archive/cert1.pem", live.join("cert.pem")).unwrap();
         assert_eq!(beside(&[live.join("cert.pem")]), [live, archive]);
