@@ -214,7 +214,7 @@ impl Removal {
 
 /// The kept keys of each network's entries, as many as may be deleted.
 fn keys_in(kept: &Kept, nets: &Networks, most: u64, by_net: &mut HashMap<IpNet, Removed>) -> Keys {
-    let mut keys: Keys = Keys::default();
+    let mut keys = Keys::default();
     for (net, key) in kept.with_end(|address| nets.of_address(address)) {
         let own = keys.entry(net).or_insert_with(|| FlowKeys::bounded(usize::MAX));
         if own.len() as u64 >= most {
@@ -233,7 +233,7 @@ fn keys_of(
     most: u64,
     by_net: &mut HashMap<IpNet, Removed>,
 ) -> Result<Keys, Error> {
-    let mut keys: Keys = Keys::default();
+    let mut keys = Keys::default();
     let mut kept = 0;
     table.visit(|flow| {
         let Some(net) = nets.of_flow(flow) else { return };

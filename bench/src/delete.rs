@@ -87,8 +87,8 @@ pub(crate) fn part(size: Size) -> Result<Part> {
          looked for first, the table's count asked for afterwards). The raw loop knows the tuples, in no order, as a dump shows them, and sends DELETEs, 200 a `sendmsg`.".into());
     many(&mut part, size)?;
     one(&mut part, size)?;
-    part.after.push("The time is until the entries are gone that the dump had shown. Where that dump began more than a second before, another one then looks for what was made meanwhile \
-         (the ban is in force, the slots are free): a dump more of work, and nobody waits for it.".into());
+    part.after.push("Our times are until the entries are gone that the dump had shown. Where that dump began more than a second before, as at 1,000,000 entries, the same call \
+         then dumps once more, for what was made meanwhile: the ban is in force and the slots are free, and the answer to the webhook waits for it. That dump is not in these rows.".into());
     Ok(part)
 }
 
