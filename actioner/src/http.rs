@@ -6,10 +6,11 @@ use crate::http_admin;
 use crate::metrics::Metrics;
 use crate::orders::{Order, Unread};
 use crate::policy::Policy;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Status};
 use crate::switch::Switch;
 use crate::webhook::{self, Notification};
 use prometheus_client::registry::Registry;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use web::confine::Confined;
 use web::{Gate, Method, Peer, Request, Response, StatusCode, exposition};
 
 /// Alertmanager's largest sensible message: 5,000 alerts are about 2.2 MB.
@@ -47,8 +49,23 @@ pub struct Routes {
     pub exposure: Exposure,
     /// What `status` and `bans` show.
     pub published: Published,
+    /// What was given up at the start.
+    pub confined: Confined,
+    /// Why the policy's file did not come into force when it was last read.
+    pub reload_error: RefCell<Option<String>>,
     /// Stops effects at once.
     pub switch: Arc<Switch>,
+}
+
+impl Routes {
+    /// What `status` says: what the effects thread shows, and what is known on this side.
+    pub(crate) fn status(&self) -> Status {
+        let mut status = self.published.latest().status.clone();
+        status.policy.file = self.policy_file.display().to_string();
+        status.policy.last_reload_error = self.reload_error.borrow().clone();
+        status.confined = self.confined.clone();
+        status
+    }
 }
 
 /// Answers one request.
@@ -180,6 +197,7 @@ pub async fn reload(routes: &Routes) -> Result<(), String> {
             tracing::error!(%file, error, "the policy was not reloaded; the one before stays in force");
         }
     }
+    *routes.reload_error.borrow_mut() = result.as_ref().err().cloned();
     result
 }
 

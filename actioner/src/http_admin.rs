@@ -26,7 +26,7 @@ pub(crate) async fn route(routes: &Routes, request: &mut Request) -> Response {
     let method = request.method().clone();
     let query = |name: &str| request.query().find(|(key, _)| key == name).map(|(_, value)| value);
     let order = match (method, path.as_str()) {
-        (Method::GET, "/api/v1/status") => return ok(&routes.published.latest().status),
+        (Method::GET, "/api/v1/status") => return ok(&routes.status()),
         (Method::GET, "/api/v1/bans") => {
             let now = Now::read();
             let latest = routes.published.latest();

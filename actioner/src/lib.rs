@@ -63,6 +63,7 @@ pub mod snapshot;
 pub mod source;
 pub mod spared;
 pub mod state;
+mod status_line;
 pub mod store;
 pub mod surroundings;
 pub mod survey;

@@ -17,12 +17,14 @@ use crate::reach::Reach;
 use crate::snapshot::Published;
 use crate::spared::Files;
 use crate::state::State;
+use crate::status_line::StatusLine;
 use crate::store::{self, Loaded, Store};
 use crate::surroundings::Surroundings;
 use crate::survey;
 use crate::wall::Wall;
 use crate::watch::Told;
 use conntrack::Table;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -61,6 +63,7 @@ pub fn run(flags: &Run) -> Result<(), String> {
 async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherited) -> Result<(), String> {
     // Caught from here on: what comes while sets and rule are put up waits until they are.
     let signals = Signals::catch()?;
+    flags.web.tell_unheard(&handed.tcp);
     let open = if handed.tcp.is_empty() { listen } else { Vec::new() };
     let admin =
         handed.unix.is_empty().then(|| Listen::Unix { path: flags.admin_socket.clone(), mode: 0o600 });
@@ -75,11 +78,6 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     let security = Rc::new(security(flags, metrics.clone())?);
     let exposure = Exposure::new(&listen, Rc::clone(&security), flags.allow_unauthenticated_webhooks);
     exposure.permits(&policy)?;
-    let status = if policy.enforces_anything() {
-        "webhooks are taken; the policy enforces"
-    } else {
-        "webhooks are taken; dry run: nothing is changed"
-    };
     let server = Server::bind(&open, Limits::default()).map_err(|error| error.to_string())?;
     let server = server.inheriting(handed).map_err(|error| unusable(&error))?.secured(Rc::clone(&security));
     let mut surroundings = Surroundings::open(Files::default())?;
@@ -105,6 +103,8 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
         scrapes: Gate::new(flags.web.max_requests),
         exposure,
         published: effects.published.clone(),
+        confined,
+        reload_error: RefCell::default(),
         switch: Arc::clone(&effects.switch),
     });
     let pulse = Arc::new(Pulse::default());
@@ -119,8 +119,9 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
         let (tls, authenticates) = (security.encrypts(), security.authenticates());
         tracing::info!(%address, tls, authenticates, socket = %flags.admin_socket.display(), "listening");
     }
-    systemd::ready(status);
-    let shutdown = signals.until_stopped(Rc::clone(&routes), reopen);
+    let status_line = StatusLine::of(Rc::clone(&routes));
+    status_line.ready();
+    let shutdown = signals.until_stopped(Rc::clone(&routes), &status_line, reopen);
     let working = async {
         server.serve(move |request| http::route(Rc::clone(&routes), request), shutdown).await;
         // The effects thread ends what is queued, bans included, before the process does.
@@ -130,6 +131,7 @@ async fn serve(flags: &Run, policy: Policy, listen: Vec<Listen>, handed: Inherit
     tokio::select! {
         () = working => {}
         () = systemd::keep_alive(|| pulse.beats()) => {}
+        () = status_line.keep() => {}
     }
     tracing::info!(
         "stopped; bans in force stay until they expire, over a reboot too once this program runs again (conntrack-actioner teardown removes them)"
@@ -173,7 +175,7 @@ impl Signals<()> {
 }
 
 impl<S: Future<Output = ()>> Signals<S> {
-    async fn until_stopped(mut self, routes: Rc<Routes>, audit: Reopen) {
+    async fn until_stopped(mut self, routes: Rc<Routes>, line: &StatusLine, audit: Reopen) {
         let mut stop = std::pin::pin!(self.stop);
         loop {
             tokio::select! {
@@ -184,10 +186,8 @@ impl<S: Future<Output = ()>> Signals<S> {
             // A reload waits for the dump that is under way; a stop does not wait for the reload.
             tokio::select! {
                 () = &mut stop => return systemd::stopping(),
-                reloaded = http::reload(&routes) => systemd::ready(match reloaded {
-                    Ok(()) => "the policy was read again and is in force",
-                    Err(_) => "the policy was not reloaded; the one before stays in force",
-                }),
+                // The line says whether it succeeded.
+                _ = http::reload(&routes) => line.ready(),
             }
         }
     }

@@ -67,10 +67,15 @@ impl Effects {
                 path: self.store.path().display().to_string(),
                 degraded: self.store.degraded().map(str::to_owned),
             },
-            policy: PolicyStatus { hash: self.policy.hash.clone(), loaded: self.policy_loaded.clone() },
+            policy: PolicyStatus {
+                hash: self.policy.hash.clone(),
+                loaded: self.policy_loaded.clone(),
+                ..PolicyStatus::default()
+            },
             table_id: self.table_id.clone(),
             keep_reachable: self.reach.status().cloned(),
             warnings: self.policy.warnings.clone(),
+            ..Status::default()
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+use web::confine::Confined;
 
 /// The latest snapshot, shared.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +69,8 @@ pub struct Status {
     pub table_id: String,
     /// Which ports answer whatever the table holds; None: the policy asks for none.
     pub keep_reachable: Option<Reachable>,
+    /// What this program has given up of its rights.
+    pub confined: Confined,
     /// What is not as it should be; each a sentence.
     pub warnings: Vec<String>,
 }
@@ -104,10 +107,14 @@ pub struct StoreStatus {
 /// The policy in force.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PolicyStatus {
+    /// Where it is read from.
+    pub file: String,
     /// [`crate::policy::Policy::hash`].
     pub hash: String,
     /// When it came into force, RFC 3339.
     pub loaded: String,
+    /// Why the file, read again since, did not come into force.
+    pub last_reload_error: Option<String>,
 }
 
 /// A ban.

@@ -44,6 +44,8 @@ fn serve<T: Send>(
                     scrapes: Gate::new(4),
                     exposure: Exposure::new(&listen, Rc::default(), false),
                     published: Default::default(),
+                    confined: Default::default(),
+                    reload_error: Default::default(),
                     switch: Default::default(),
                 });
                 let handler = move |request| route(Rc::clone(&routes), request);

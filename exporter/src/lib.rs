@@ -108,6 +108,7 @@ async fn serve(flags: Flags) -> Result<(), StartError> {
     let given = flags.web.listen(flags::DEFAULT_ADDRESS)?;
     let mut handed = web::systemd::Inherited::take()?;
     let handed: Vec<_> = handed.tcp.drain(..).chain(handed.unix.drain(..)).collect();
+    flags.web.tell_unheard(&handed);
     let open = if handed.is_empty() { given } else { Vec::new() };
     let server = web::Server::bind(&open, web::Limits::default())?;
     let server = server.inheriting(handed).map_err(StartError::Handed)?.secured(Rc::clone(&security));

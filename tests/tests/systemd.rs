@@ -1,12 +1,13 @@
 //! What a service manager sees of our programs: a notification socket and sockets handed over, as systemd does both.
 
 use std::{
+    fs::{self, File},
     net::TcpListener,
     os::{
         fd::OwnedFd,
         unix::net::{UnixDatagram, UnixListener},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -24,11 +25,14 @@ use tests::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// An address that is given where systemd hands sockets over.
+const UNHEARD: &str = "127.0.0.1:9";
 
 struct Service {
     child: Child,
     told: UnixDatagram,
     heard: Vec<String>,
+    log: PathBuf,
 }
 
 impl Drop for Service {
@@ -56,8 +60,10 @@ impl Service {
         command.args(["-c", script]).arg(program.path()?).args(arguments);
         command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "300000");
         command.stdin(Stdio::from(OwnedFd::from(web))).stdout(Stdio::from(OwnedFd::from(admin)));
+        let log = directory.join("log");
+        command.stderr(File::create(&log).unwrap());
         let child = lab.run(move || command.spawn()).unwrap();
-        Ok(Service { child, told, heard: Vec::new() })
+        Ok(Service { child, told, heard: Vec::new(), log })
     }
 
     /// Waits for a message that holds `word`, after those heard before.
@@ -71,8 +77,22 @@ impl Service {
                     return Ok(message);
                 }
             }
-            Err(format!("{:?}, ended: {:?}", self.heard, self.child.try_wait()))
+            Err(format!("{:?}, ended: {:?}\n{}", self.heard, self.child.try_wait(), self.log()))
         })
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// An address that was given beside systemd's sockets, and that nobody listens on.
+    fn warned_of_the_address(&self, given: &str) {
+        let warning = self.log().lines().any(|line| {
+            ["level=warn", "--web.listen-address is not looked at", given]
+                .iter()
+                .all(|word| line.contains(word))
+        });
+        assert!(warning, "{}", self.log());
     }
 
     fn signal(&self, signal: Signal) {
@@ -115,15 +135,33 @@ fn the_actioner_takes_sockets_and_says_ready_reloading_alive_and_stopping() -> R
     let policy = workspace().join("packaging/policy.yaml").display().to_string();
     let (storage, unused) =
         (path("storage").display().to_string(), path("unused.sock").display().to_string());
-    let arguments = ["--policy.file", &policy, "--storage.path", &storage, "--admin.socket", &unused];
+    let arguments = [
+        "--policy.file",
+        &policy,
+        "--storage.path",
+        &storage,
+        "--admin.socket",
+        &unused,
+        "--web.listen-address",
+        UNHEARD,
+    ];
     let mut service = Service::start(&lab, Program::Actioner, directory.path(), web, admin, &arguments)?;
-    assert!(service.hears("READY=1")?.contains("STATUS="), "with a line for people");
+    let ready = service.hears("READY=1")?;
+    assert!(ready.contains("STATUS=dry run: nothing is changed; 0 bans; "), "a line for people: {ready}");
+    service.warned_of_the_address(UNHEARD);
     answers(&lab, port, &path("handed.sock"))?;
     assert!(!path("unused.sock").exists(), "the socket that was handed over stands in for it");
 
     service.signal(Signal::SIGHUP);
     assert!(service.hears("RELOADING=1")?.contains("MONOTONIC_USEC="), "Type=notify-reload needs it");
-    assert!(service.hears("READY=1")?.contains("read again"));
+    assert!(service.hears("READY=1")?.contains("STATUS=dry run"), "and the line with the reload's end");
+
+    let paused = Program::Actioner.path()?;
+    let admin = path("handed.sock");
+    let paused = Command::new(paused).args(["pause", "--admin.socket"]).arg(admin).status().unwrap();
+    assert!(paused.success(), "{}", service.log());
+    let status = service.hears("STATUS=PAUSED by")?;
+    assert!(status.contains("nothing is done until `conntrack-actioner resume`"), "{status}");
     service.lives_and_stops()?;
     assert!(path("handed.sock").exists(), "systemd's socket is not ours to remove");
     Ok(())
@@ -136,8 +174,10 @@ fn the_exporter_takes_sockets_and_says_ready_alive_and_stopping() -> Result<()> 
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("handed.sock");
     let (web, port, admin) = sockets(&lab, &socket);
-    let mut service = Service::start(&lab, Program::Exporter, directory.path(), web, admin, &[])?;
+    let arguments = ["--web.listen-address", UNHEARD];
+    let mut service = Service::start(&lab, Program::Exporter, directory.path(), web, admin, &arguments)?;
     service.hears("READY=1")?;
+    service.warned_of_the_address(UNHEARD);
     answers(&lab, port, &socket)?;
     service.lives_and_stops()
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use crate::security::SecurityError;
+use crate::systemd::Socket;
 use crate::{Listen, Security};
 
 /// The `--web.*` flags; a program flattens them into its own.
@@ -61,6 +62,21 @@ impl Flags {
             return Ok(vec![Listen::Tcp(resolve(default)?)]);
         }
         self.listen_address.iter().map(|given| resolve(given).map(Listen::Tcp)).collect()
+    }
+
+    /// Tells the log of addresses that are not looked at, for the sockets that systemd hands over stand in for them.
+    pub fn tell_unheard(&self, handed: &[Socket]) {
+        let handed: Vec<_> = handed.iter().filter_map(|socket| socket.listen().ok()).collect();
+        if !handed.is_empty() && !self.listen_address.is_empty() {
+            let listening = handed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let given = self.listen_address.join(" ");
+            tracing::warn!(
+                given,
+                listening,
+                "--web.listen-address is not looked at, for systemd hands over its own sockets: the address stands in the .socket unit \
+                 (systemctl edit conntrack-….socket, an empty ListenStream= and then yours)"
+            );
+        }
     }
 
     /// What `--web.config.file` asks of clients; nothing without it.

@@ -58,6 +58,7 @@ fn page(status: &Value) -> String {
     if let Some(error) = policy["last_reload_error"].as_str() {
         line("", format!("NOT RELOADED: {}", plain(error)));
     }
+    line("confined", confined(&status["confined"]));
     line("table id", text(&status["table_id"]));
     line("version", text(&status["version"]));
     for warning in status["warnings"].as_array().into_iter().flatten() {
@@ -116,6 +117,16 @@ fn reachable(status: &Value) -> Vec<String> {
     covered.chain(refused).chain(trouble).collect()
 }
 
+/// What the program has given up its rights by, and what it could not.
+fn confined(confined: &Value) -> String {
+    let holds = confined.as_object().into_iter().flatten().filter(|(_, holds)| **holds == true);
+    let by: Vec<_> = holds.map(|(by, _)| by.as_str()).collect();
+    let why_not: Vec<_> = confined["why_not"].as_array().into_iter().flatten().map(text).collect();
+    let by = (!by.is_empty()).then(|| format!("by {}", by.join(", ")));
+    let why_not = (!why_not.is_empty()).then(|| format!("NOT: {}", why_not.join("; ")));
+    by.into_iter().chain(why_not).collect::<Vec<_>>().join("; ")
+}
+
 fn table(table: &Value) -> String {
     match (table["entries"].as_u64(), table["limit"].as_u64()) {
         (Some(entries), Some(limit)) if limit > 0 => {
@@ -143,6 +154,7 @@ mod tests {
             "budget": {"minute": 9.5, "hour": 49.0}, "budget_limits": {"minute": 10, "hour": 50},
             "store": {"path": "/s/state.json", "degraded": null},
             "policy": {"file": "/p.yaml", "hash": "cafe", "loaded": "T", "last_reload_error": null},
+            "confined": {"capabilities": true, "landlock": true, "seccomp": true, "why_not": []},
             "table_id": "feed", "warnings": []})
     }
 
@@ -153,6 +165,8 @@ mod tests {
             "mode      enforcing\n",
             "500 of 1000 entries (50.0 % full)",
             "9.5 of 10 left this minute, 49 of 50 left this hour",
+            "policy    /p.yaml cafe, since T\n",
+            "confined  by capabilities, landlock, seccomp\n",
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
@@ -166,6 +180,8 @@ mod tests {
         status["breaker"] = json!({"opened": "O", "until": "U", "why": "3 bans did not help"});
         status["store"]["degraded"] = json!("disk full\u{1b}[31m");
         status["enforced_bans"] = json!(1);
+        status["policy"]["last_reload_error"] = json!("line 3");
+        status["confined"] = json!({"capabilities": true, "landlock": false, "seccomp": true, "why_not": ["landlock: switched off"]});
         status["table"] = Value::Null;
         let page = page(&status);
         for words in [
@@ -175,6 +191,8 @@ mod tests {
             "DEGRADED: disk full",
             "(they should be as many)",
             "not known",
+            "NOT RELOADED: line 3",
+            "by capabilities, seccomp; NOT: landlock: switched off",
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }

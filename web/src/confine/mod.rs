@@ -9,6 +9,7 @@ mod paths;
 mod privileges;
 
 pub use caps::Capability;
+use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +47,7 @@ pub struct Confinement {
 }
 
 /// What holds from now on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Confined {
     /// The thread has no capability but those that stay, and no program it starts can gain one.
     pub capabilities: bool,
