@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # deb.sh [PROFILE [REVISION [DIR]]]: both Debian packages of what target/PROFILE holds (release; debug for tests), in DIR (target/debian).
-# Man pages and completions come from the programs themselves, so they are those of the same build.
+# Man pages and completions come from the programs themselves, so they are those of the same build; the licences of what is linked from its sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release} revision=${2:-1} into=${3:-target/debian}
@@ -17,6 +17,7 @@ case $profile in
   *) echo "deb: a profile is release or debug, not '$profile'" >&2; exit 2 ;;
 esac
 PROFILE=$profile packaging/manual.sh >/dev/null
+packaging/third-party.sh >/dev/null
 mkdir -p "$into"
 for package in conntrack-exporter conntrack-actioner; do
   rm -f "$into/${package}"_*.deb
