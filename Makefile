@@ -166,11 +166,17 @@ lint: check-units ## rustfmt, clippy with warnings as errors, rustdoc, shellchec
 fmt: ## format the sources
 	$(CARGO) fmt --all
 
-# Not part of lint: cargo-deny takes minutes to build. Advisories are not asked for: their database is a git repository, on no registry.
+# Not part of lint: cargo-deny takes minutes to build.
 deny: ## licences, sources and banned crates of the dependencies (cargo-deny, minutes the first time)
 	@packaging/need.sh $(COMPILER)
-	@[ -x target/tools/bin/cargo-deny ] || { echo "deny: installing cargo-deny from crates.io below target/tools"; $(CARGO) install --quiet --locked cargo-deny --root target/tools; }
+	@packaging/cargo-deny.sh
 	target/tools/bin/cargo-deny check bans licenses sources
+
+# Not part of deny: the database is a git repository, on no registry, and what it says changes from day to day without us.
+advisories: ## known vulnerabilities of the dependencies, by RustSec's database (DB=DIR: a clone of it, where GitHub is not reached)
+	@packaging/need.sh $(COMPILER) git
+	@packaging/cargo-deny.sh
+	packaging/advisories.sh $(DB)
 
 clean: ## remove target/
 	$(CARGO) clean
