@@ -42,6 +42,24 @@ exposure() { inside systemd-analyze security --threshold=15 --no-pager "$1"; }
 no_failed_unit() { local units; units=$(inside systemctl --failed --no-legend); [ -z "$units" ] || { echo "$units"; return 1; }; }
 owner_of() { inside bash -c "stat -c %u /proc/\$(systemctl show -P MainPID $1)"; }
 nobodys() { [ "$(owner_of "$1")" -ge 61184 ] || { owner_of "$1"; return 1; }; }
+confined() { says "conntrack_$1_confined{by=\"$3\"} 1" "$(get "$2" /metrics | grep _confined; inside journalctl --no-pager -u "conntrack-$1" -g confined:)"; }
+# Whether this kernel has Landlock: landlock_create_ruleset(2) asked for its version.
+has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }
+# Whether every thread of unit $1 has no capability beside those of the bits $2, no new privileges, and a filter of system calls.
+given_up() {
+  # shellcheck disable=SC2016  # for the shell inside
+  inside bash -c 'for status in /proc/$(systemctl show -P MainPID "$1")/task/*/status; do
+    for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+      bits=$(sed -n "s/^$set:\t//p" "$status"); [ $((0x$bits & ~$2)) = 0 ] || { echo "$status: $set $bits"; exit 1; }
+    done
+    grep -q "^NoNewPrivs:.1" "$status" && grep -q "^Seccomp:.2" "$status" || { cat "$status"; exit 1; }
+  done' - "$1" "$2"
+}
+# The line of `systemctl status`, which is told five seconds late.
+status_line() {
+  # shellcheck disable=SC2016
+  inside bash -c 'for i in $(seq 100); do line=$(systemctl show -P StatusText conntrack-actioner); grep -qF "$1" <<<"$line" && exit; sleep 0.2; done; echo "$line"; exit 1' - "$1"
+}
 install_debs() { mkdir -p "$root/root/debs"; rm -f "$root"/root/debs/*; cp "$1"/*.deb "$root/root/debs/"; inside bash -c 'DEBIAN_FRONTEND=noninteractive dpkg -i /root/debs/*.deb'; }
 
 # A connection attempt a tenth of a second, until told to stop: none may succeed.
@@ -67,6 +85,13 @@ check "the actioner's /metrics answers" answers 10049 /metrics 'conntrack_action
 check "both name the same table" [ "$(table_id 10048 | head -1)" = "$(table_id 10049 | head -1)" ]
 check "the exporter runs as nobody's user" nobodys conntrack-exporter.service
 check "the actioner runs as nobody's user" nobodys conntrack-actioner.service
+for by in capabilities seccomp $(has_landlock && echo landlock); do
+  check "the exporter has confined itself by $by" confined exporter 10048 "$by"
+  check "the actioner has confined itself by $by" confined actioner 10049 "$by"
+done
+check "each thread of the exporter has CAP_NET_ADMIN at most" given_up conntrack-exporter.service 0x1000
+check "each thread of the actioner has CAP_NET_ADMIN and CAP_NET_RAW at most" given_up conntrack-actioner.service 0x3000
+check "systemctl status says what is in force" status_line 'dry run: nothing is changed; 0 bans; '
 check "dry run" says 'dry run' "$(inside conntrack-actioner status)"
 check "dry run made no set" no_set
 check "dry run made no rule" no_rule
@@ -76,6 +101,9 @@ check "no unit failed" no_failed_unit
 check "man page, completion, policy, rules, dashboards are there" inside ls /usr/share/man/man1/conntrack-actioner.1.gz \
   /usr/share/bash-completion/completions/conntrack-exporter /etc/conntrack-guard/policy.yaml \
   /usr/share/conntrack-guard/alerts/conntrack-guard.rules.yml /usr/share/conntrack-guard/dashboards/conntrack.json
+for of in exporter actioner; do
+  check "the licences of what the $of is linked with are there" inside zgrep -q '^tokio .*: MIT$' "/usr/share/doc/conntrack-$of/third-party-licences.txt.gz"
+done
 
 heading "A policy with an error, then enforcing"
 inside sed -i 's/^enforce: false/enfroce: true/' /etc/conntrack-guard/policy.yaml
@@ -90,6 +118,7 @@ check "ban by hand" inside conntrack-actioner ban "$there" --for 1h --reason 'pa
 check "the ban is in the set" in_set
 check "one drop rule" one_rule
 check "its packets arrive no more" not reaches 10048
+check "systemctl status says so" status_line 'enforcing; 1 ban; '
 
 heading "Stopped, killed, hung, upgraded: bans stay"
 inside systemctl stop conntrack-actioner.service
