@@ -2,7 +2,6 @@
 
 use crate::command::ban::target;
 use crate::exit::EXPLAINED;
-use crate::source;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -148,8 +147,8 @@ pub struct Unban {
 /// The flags of `explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The address
-    #[arg(value_name = "ADDR", value_parser = source::parse)]
+    /// The address, also as `bans` shows it
+    #[arg(value_name = "ADDR", value_parser = one_address)]
     pub address: IpAddr,
 
     /// Where the audit log is; without it, where the running actioner says
@@ -235,6 +234,17 @@ pub struct Report {
     /// For scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `explain` is asked about.
+fn one_address(text: &str) -> Result<IpAddr, String> {
+    let net = target(text)?;
+    match net.prefix_len() == net.max_prefix_len() {
+        true => Ok(net.addr().to_canonical()),
+        false => Err(format!(
+            "{net} is a network, and each of its addresses is judged by itself: name one of them"
+        )),
+    }
 }
 
 fn whole_seconds(text: &str) -> Result<Duration, String> {

@@ -11,7 +11,7 @@ pub enum Exit {
     Failed,
     /// Not a command line of ours.
     Usage,
-    /// The actioner will not do it: the guard, a limit, a pause.
+    /// The actioner will not do it: the guard, a limit, a panic.
     Refused,
     /// No actioner answers on the socket.
     NoActioner,
@@ -47,7 +47,7 @@ pub const EXPLAINED: &str = "Exit status:
   0  done
   1  failed: it was tried and did not work
   2  usage: the command line is wrong
-  3  refused: the guard, a limit or a pause forbids it
+  3  refused: the guard, a limit or a panic forbids it
   4  no actioner answers on the socket
   5  not found: there is no such ban
   6  done, but not written down: a restart would undo it";

@@ -102,9 +102,13 @@ impl Effects {
         let ends = until
             .as_ref()
             .map_or_else(|| "until `conntrack-actioner resume`".to_owned(), |until| format!("until {until}"));
-        tracing::warn!(by, ends, "paused: nothing is banned or deleted; bans in force stay");
+        tracing::warn!(
+            by,
+            ends,
+            "paused: no rule bans or deletes anything; bans in force stay, orders by hand go on"
+        );
         self.audit.record_event(&Event::new(What::Pause, by).with("until", until));
-        json!({"done": format!("paused {ends}: nothing is banned or deleted; bans in force stay")})
+        json!({"done": format!("paused {ends}: no rule bans or deletes anything; bans in force stay, and `ban` and `unban` go on")})
     }
 
     fn resume(&mut self, by: &str) -> Answer {

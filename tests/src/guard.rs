@@ -86,7 +86,10 @@ impl Guard {
     /// When a line is no JSON.
     pub fn audit(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(self.audit_path()).unwrap_or_default();
-        text.lines()
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
             .map(|line| serde_json::from_str(line).map_err(|error| Failure::answer("the audit log", &error)))
             .collect()
     }

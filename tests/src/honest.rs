@@ -22,8 +22,8 @@ pub struct Habits {
     pub round: Duration,
     /// The pause between two new connections, each of one exchange.
     pub open: Duration,
-    /// How long it waits for a connection or an answer. Below one second, a single lost packet counts as a loss, for
-    /// the kernel repeats a SYN after a second only.
+    /// How long it waits for a connection or an answer. Whoever is banned, or whose entry is gone, waits for ever; the kernel repeats a
+    /// SYN after a second, and on a busy machine a service gets no CPU for as long.
     pub patience: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for Habits {
             keep: 20,
             round: Duration::from_millis(100),
             open: Duration::from_millis(50),
-            patience: Duration::from_millis(900),
+            patience: Duration::from_secs(10),
         }
     }
 }

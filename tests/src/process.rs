@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -98,11 +99,48 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has made for itself and that is resident now, in bytes, its code and whatever else of files left out:
+    /// `RssAnon` of proc_pid_status(5).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn anonymous_memory(&self) -> Result<u64> {
+        self.status("RssAnon:")
+    }
+
+    /// A field of proc_pid_status(5) that is in kB, in bytes.
+    fn status(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).tried(|| self.name.clone())?;
         let kilobytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| Failure::answer("VmHWM", &status))
+            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| Failure::answer(field, &status))
+    }
+
+    /// Whether its thread of that name sleeps, which one that is woken for work does not. None: it has ended, or there is no such
+    /// thread.
+    ///
+    /// # Errors
+    /// When procfs cannot be read.
+    pub fn sleeps(&self, thread: &str) -> Result<Option<bool>> {
+        let tasks = match fs::read_dir(format!("/proc/{}/task", self.id())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            tasks => tasks.tried(|| self.name.clone())?,
+        };
+        for task in tasks {
+            let task = task.tried(|| self.name.clone())?.path();
+            // A thread may end between the listing and the reading.
+            let Ok(stat) = fs::read_to_string(task.join("stat")) else { continue };
+            // proc_pid_stat(5): the name in parentheses, then the state.
+            let Some((before, after)) = stat.rsplit_once(')') else { continue };
+            if before.split_once('(').is_some_and(|(_, name)| name == thread) {
+                return Ok(Some(after.trim_start().starts_with('S')));
+            }
+        }
+        Ok(None)
     }
 
     fn pid(&self) -> Pid {

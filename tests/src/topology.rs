@@ -33,7 +33,7 @@ pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1);
 const PEERS_V4: [([u8; 3], u8, u8); 4] =
     [([198, 51, 100], 1, 66), ([203, 0, 113], 1, 7), ([192, 0, 2], 65, 70), ([192, 0, 2], 129, 130)];
 
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(30);
 
 /// Which protocol family a scene plays in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -19,7 +19,7 @@ use crate::{
 
 /// An experimental protocol number (RFC 3692), which conntrack knows nothing of.
 pub const EXPERIMENT: u8 = 253;
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ends of real connections, so that they keep their states.
 #[derive(Debug)]

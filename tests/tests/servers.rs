@@ -27,7 +27,7 @@ fn prometheus_and_alertmanager_run_in_a_namespace_and_answer() -> Result<()> {
         ..PrometheusSetup::default()
     };
     let prometheus = Prometheus::start(&namespace, (at, 9090).into(), &setup)?;
-    wait_until("both targets to be scraped", Duration::from_secs(10), || {
+    wait_until("both targets to be scraped", Duration::from_secs(30), || {
         match prometheus.query(&namespace, "sum by (job) (up)") {
             Ok(series) if series.len() == 2 => {
                 for (labels, value) in series {
@@ -41,7 +41,7 @@ fn prometheus_and_alertmanager_run_in_a_namespace_and_answer() -> Result<()> {
     assert_eq!(prometheus.query(&namespace, "scalar(vector(2)) + 1")?[0].1, 3.0);
     let refused = prometheus.query(&namespace, "sum(").unwrap_err().to_string();
     assert!(refused.contains("parse error"), "{refused}");
-    wait_until("Prometheus to know its Alertmanager", Duration::from_secs(10), || {
+    wait_until("Prometheus to know its Alertmanager", Duration::from_secs(30), || {
         let known =
             prometheus.api(&namespace, "/api/v1/alertmanagers").map_err(|failure| failure.to_string())?;
         let active = &known["data"]["activeAlertmanagers"];

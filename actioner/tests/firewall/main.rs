@@ -81,7 +81,7 @@ fn ban_one(firewall: &mut dyn Firewall, ban: Ban) -> Result<Enforced, BanError> 
 
 /// The kernel shows whole seconds, and a slow machine loses some between writing and reading.
 fn about(remaining: Option<Duration>, seconds: u64) -> bool {
-    remaining.is_some_and(|left| (seconds.saturating_sub(5)..=seconds).contains(&left.as_secs()))
+    remaining.is_some_and(|left| (seconds.saturating_sub(20)..=seconds).contains(&left.as_secs()))
 }
 
 fn find(firewall: &mut dyn Firewall, text: &str) -> Option<Element> {

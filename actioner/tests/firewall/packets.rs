@@ -142,7 +142,7 @@ fn who_is_unbanned_is_heard_again(open: Open) {
 fn whose_ban_ends_is_heard_again(open: Open) {
     on_a_server(open, |scene, family, firewall| {
         ban_one(firewall, ban(&host(family, 66), 1)).unwrap();
-        let heard = wait_until("the ban's end", Duration::from_secs(5), || {
+        let heard = wait_until("the ban's end", Duration::from_secs(30), || {
             if scene.is_heard(family, 66) { Ok(()) } else { Err("not heard") }
         });
         heard.unwrap();

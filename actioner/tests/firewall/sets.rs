@@ -75,7 +75,7 @@ fn without_sets_nothing_is_banned_and_everything_says_so(open: Open) {
         host.command(&["ip6tables", "-t", "raw", "-F"]).unwrap();
         // The rule's hold on its set ends a moment after the rule.
         let destroyed =
-            tests::wait::wait_until("the set to be destroyed", std::time::Duration::from_secs(5), || {
+            tests::wait::wait_until("the set to be destroyed", std::time::Duration::from_secs(30), || {
                 host.command(&["ipset", "destroy", "conntrack-guard-6"])
             });
         destroyed.unwrap();

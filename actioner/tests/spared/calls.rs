@@ -12,7 +12,7 @@ use tests::responder::{Accept, KeepAlive, Responder};
 use tests::topology::{Family, Topology};
 use tests::wait::wait_until;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const EVERY_SECOND: KeepAlive = KeepAlive::Every(Duration::from_secs(1));
 
 fn called(server: &Namespace) -> Arc<Called> {

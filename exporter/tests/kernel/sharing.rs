@@ -1,7 +1,6 @@
 //! Dumps are shared, and a scrape's deadline is kept.
 
 use std::collections::BTreeSet;
-use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -23,13 +22,23 @@ fn twenty_scrapes_at_once_share_their_dumps() {
     let many: Vec<_> = (0..4).flat_map(|last| assured(&format!("198.51.100.{last}"), 15_000)).collect();
     lab.add(&many);
     let exporter = lab.start(&[]);
-    let together = Barrier::new(20);
-    let scrape = || {
-        together.wait();
-        exporter.scrape()
-    };
+    let id = exporter.running.process.id().to_string();
+    let signal = |signal| lab.namespace.command(&["kill", signal, &id]).unwrap();
+    // At once is: all of them have asked before the first is heard.
+    signal("-STOP");
     let metrics: Vec<_> = thread::scope(|scope| {
-        let scrapes: Vec<_> = (0..20).map(|_| scope.spawn(scrape)).collect();
+        let scrapes: Vec<_> = (0..20).map(|_| scope.spawn(|| exporter.scrape())).collect();
+        let asked = wait_until("twenty requests to wait for the exporter", Duration::from_secs(30), || {
+            let listed =
+                lab.namespace.output(&["ss", "-Htn", "state", "established", "sport = :10048"]).unwrap();
+            let unread = |line: &&str| line.split_whitespace().next() != Some("0");
+            match listed.lines().filter(unread).count() {
+                20 => Ok(()),
+                _ => Err(listed),
+            }
+        });
+        signal("-CONT");
+        asked.unwrap();
         scrapes.into_iter().map(|scrape| scrape.join().unwrap()).collect()
     });
     for metrics in &metrics {
@@ -75,7 +84,7 @@ fn a_scrape_without_time_gets_table_and_stat_and_the_next_one_the_dump() {
     assert!(late.get("nf_conntrack_stat_drop_total").is_some());
     assert!(late.of("nf_conntrack_state_entries").is_empty() && late.get(TIMESTAMP).is_none());
 
-    wait_until("the late dump to serve a scrape", Duration::from_secs(10), || {
+    wait_until("the late dump to serve a scrape", Duration::from_secs(30), || {
         let metrics = exporter.scrape_with("", &[NO_TIME]);
         if !metrics.success("flows") {
             return Err("still late");

@@ -12,7 +12,7 @@ use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use tests::netns::Namespace;
 use tests::wait::wait_until;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program ends with it.
 pub(crate) struct Pty {

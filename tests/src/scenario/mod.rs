@@ -63,7 +63,7 @@ pub const HABITS: Habits = Habits {
     keep: 20,
     round: Duration::from_millis(100),
     open: Duration::from_millis(250),
-    patience: Duration::from_millis(900),
+    patience: Duration::from_secs(10),
 };
 /// The look-alike, a proxy or a crawler: about 30 finished connections a second. Each leaves an assured entry in TIME_WAIT for two minutes,
 /// so it soon holds more assured entries than the attacker may hold dead ones.

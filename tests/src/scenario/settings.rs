@@ -7,8 +7,9 @@ use crate::{Failure, Result, failure::Tried, programs::workspace};
 
 /// A source with so many dead slots is a hoarder, here and as shipped (`alerts/thresholds.yaml`).
 pub const THRESHOLD: usize = 300;
-/// Idle for so long without a socket is dead; 30 s as shipped. Requests live for seconds here, and for a minute elsewhere.
-pub const GRACE: &str = "2s";
+/// Idle for so long without a socket is dead; 30 s as shipped. Requests live for seconds here, and for a minute elsewhere. Not shorter: dumps
+/// are polite, and take seconds where others want every CPU; and not longer than a request lives after the kernel's last word to it.
+pub const GRACE: &str = "4s";
 /// Where the actioner hears Alertmanager and nobody else, so that webhooks can be told from scrapes.
 pub const WEBHOOK: &str = "127.0.0.2:10049";
 /// Where people hear.

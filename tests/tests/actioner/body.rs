@@ -4,13 +4,13 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tests::{Result, programs::workspace};
 
-use crate::lab::{Actioner, HIM, Home, POLICY, count, fill, members, message, quiet, with_end};
+use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, message, quiet, with_end};
 
 fn refused(actioner: &Actioner<'_>, body: &str, part: &str) -> Result<()> {
     let answer = actioner.post(body)?;
@@ -85,10 +85,11 @@ fn ten_megabytes_are_refused_before_they_are_sent() -> Result<()> {
     let lab = quiet("large")?;
     let home = Home::new(POLICY);
     let actioner = home.start(&lab)?;
-    let started = Instant::now();
+    // Shorter than a body that does not come is waited for.
+    let patience = Duration::from_secs(8);
     let answer = lab.run(|| {
         let mut stream = TcpStream::connect("127.0.0.1:10049").unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
         stream
             .write_all(
                 b"POST /webhook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10485760\r\n\r\n",
@@ -98,14 +99,14 @@ fn ten_megabytes_are_refused_before_they_are_sent() -> Result<()> {
         let read = stream.read(&mut answer).unwrap();
         String::from_utf8_lossy(&answer[..read]).into_owned()
     });
-    assert!(answer.starts_with("HTTP/1.1 413") && started.elapsed() < Duration::from_secs(4), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let sent = actioner.running.post(&lab, "/webhook", &[], &vec![b' '; 10 << 20])?;
     assert_eq!(sent.status, 413, "{}", sent.text());
     assert!(sent.text().contains("8388608 bytes"), "{}", sent.text());
     // Without a length it is cut off at the same limit.
     let chunked = lab.run(|| {
         let mut stream = TcpStream::connect("127.0.0.1:10049").unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
         stream.write_all(b"POST /webhook HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
         for _ in 0..10 {

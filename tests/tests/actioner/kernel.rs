@@ -30,16 +30,16 @@ fn said_to_have_failed(
     Ok(())
 }
 
-fn take_the_rules_away(namespace: &Namespace) -> Result<()> {
-    for tool in ["iptables", "ip6tables"] {
-        namespace.command(&[tool, "-t", "raw", "-F", "PREROUTING"])?;
-    }
-    Ok(())
-}
-
-/// A rule's hold on a set ends a moment after the rule.
-fn destroy(namespace: &Namespace, set: &str) -> Result<()> {
-    wait_until("the set to be free", SOON, || namespace.command(&["ipset", "destroy", set]).map(drop))
+/// Destroys the IPv4 set and does `then` before the actioner's next look puts it back. A rule's hold on a set ends a moment after the
+/// rule, and a look in that moment puts the rule back as well.
+pub(crate) fn rob(namespace: &Namespace, then: &[&str]) -> Result<()> {
+    wait_until("the set to be taken away", SOON, || {
+        for tool in ["iptables", "ip6tables"] {
+            namespace.command(&[tool, "-t", "raw", "-F", "PREROUTING"])?;
+        }
+        namespace.command(&["ipset", "destroy", "conntrack-guard-4"])?;
+        if then.is_empty() { Ok(()) } else { namespace.command(then).map(drop) }
+    })
 }
 
 #[test]
@@ -48,9 +48,7 @@ fn a_set_of_another_kind_in_our_place_is_a_failed_ban() -> Result<()> {
     fill(&lab, HIM, 30)?;
     let home = Home::new(POLICY);
     let actioner = home.start(&lab)?;
-    take_the_rules_away(&lab)?;
-    destroy(&lab, "conntrack-guard-4")?;
-    lab.command(&["ipset", "create", "conntrack-guard-4", "hash:ip"])?;
+    rob(&lab, &["ipset", "create", "conntrack-guard-4", "hash:ip"])?;
     for _ in 0..3 {
         let answer = actioner.alert(&[HIM])?;
         said_to_have_failed(&actioner, &lab, &answer, "conntrack-guard-4")?;
@@ -60,7 +58,9 @@ fn a_set_of_another_kind_in_our_place_is_a_failed_ban() -> Result<()> {
         (1.0, 0.0),
         "due, not there"
     );
-    destroy(&lab, "conntrack-guard-4")?;
+    wait_until("the set to be free", SOON, || {
+        lab.command(&["ipset", "destroy", "conntrack-guard-4"]).map(drop)
+    })?;
     wait_until("the ban to be there after all", SOON, || {
         let answer = actioner.alert(&[HIM]).map_err(|failure| failure.to_string())?;
         if count(&answer, "already_banned") == 1 { Ok(()) } else { Err(answer.to_string()) }
@@ -82,8 +82,7 @@ fn a_destroyed_set_never_holds_a_ban_that_is_only_said() -> Result<()> {
     fill(&lab, HIM, 30)?;
     let home = Home::new(POLICY);
     let actioner = home.start(&lab)?;
-    take_the_rules_away(&lab)?;
-    destroy(&lab, "conntrack-guard-4")?;
+    rob(&lab, &[])?;
     let answer = actioner.alert(&[HIM])?;
     match (count(&answer, "banned"), count(&answer, "failed")) {
         (1, 0) => assert_eq!(members(&lab, "conntrack-guard-4")?[0].0, HIM),
@@ -127,11 +126,17 @@ fn a_ban_that_somebody_flushed_is_put_back_by_the_next_repeat() -> Result<()> {
     let home = Home::new(POLICY);
     let actioner = home.start(&lab)?;
     assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
-    lab.command(&["ipset", "flush", "conntrack-guard-4"])?;
-    assert_eq!(count(&actioner.alert(&[HIM])?, "already_banned"), 1);
-    let (net, seconds) = members(&lab, "conntrack-guard-4")?.remove(0);
-    assert!(net == HIM && (580..=600).contains(&seconds), "{net} {seconds}");
-    assert!(actioner.log().contains("was not in the kernel: put back"), "{}", actioner.log());
+    wait_until("a repeat to be faster than the look that comes every five seconds", SOON, || {
+        lab.command(&["ipset", "flush", "conntrack-guard-4"]).map_err(|failure| failure.to_string())?;
+        let answer = actioner.alert(&[HIM]).map_err(|failure| failure.to_string())?;
+        assert_eq!(count(&answer, "already_banned"), 1, "{answer}");
+        let (net, seconds) = members(&lab, "conntrack-guard-4").unwrap().remove(0);
+        assert!(net == HIM && (500..=600).contains(&seconds), "{net} {seconds}");
+        match actioner.log().contains("was not in the kernel: put back") {
+            true => Ok(()),
+            false => Err(actioner.log()),
+        }
+    })?;
     assert_eq!(
         actioner.metric("bans_total{rule=\"hoarder\",result=\"enforced\"}")?,
         1.0,
@@ -144,16 +149,21 @@ fn a_ban_that_somebody_flushed_is_put_back_by_the_next_repeat() -> Result<()> {
 fn repeats_write_nothing_to_the_kernel() -> Result<()> {
     let lab = quiet("repeats")?;
     fill(&lab, HIM, 30)?;
-    let home = Home::new(&POLICY.replace("for: 10m", "for: 3s"));
+    let home = Home::new(&POLICY.replace("for: 10m", "for: 5s"));
     let actioner = home.start(&lab)?;
     assert_eq!(count(&actioner.alert(&[HIM, HIM])?, "banned"), 1, "twice in one webhook is once");
-    let mut seen = u32::MAX;
+    // In its last second an alert may come when it has ended for the actioner and not for the kernel: that is a new offence.
+    let (mut seen, mut repeats) = (u32::MAX, 0);
     while let Some((_, seconds)) = members(&lab, "conntrack-guard-4")?.pop() {
         assert!(seconds <= seen, "a repeat lengthened the ban: {seen} s, then {seconds} s");
         seen = seconds;
-        let answer = actioner.alert(&[HIM])?;
-        assert_eq!(count(&answer, "banned") + count(&answer, "failed"), 0, "{answer}");
+        if seconds > 1 {
+            let answer = actioner.alert(&[HIM])?;
+            assert_eq!(count(&answer, "banned") + count(&answer, "failed"), 0, "{answer}");
+            repeats += 1;
+        }
     }
+    assert!(repeats > 0, "the ban of five seconds was over before anybody repeated the alert");
     assert!(!actioner.log().contains("put back"), "{}", actioner.log());
     Ok(())
 }

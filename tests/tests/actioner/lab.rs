@@ -22,7 +22,8 @@ use tests::{
     wait::wait_until,
 };
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// Far longer than anything takes, on a busy machine too: only what never comes takes it.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) const HIM: &str = "198.51.100.66";
 
 /// One rule, enforced: 20 assured entries, ten minutes, everything deleted.
@@ -274,7 +275,14 @@ impl Actioner<'_> {
         self.metric("action_duration_seconds_count{action=\"survey\"}")
     }
 
+    /// What it has written down so far. An answer waits for its lines for 100 ms only, so they are waited for here: the thread that
+    /// writes them sleeps when it has nothing left to write.
     pub(crate) fn audit(&self) -> Vec<Value> {
+        wait_until("the audit log to be written", SOON, || match self.running.process.sleeps("audit") {
+            Ok(None | Some(true)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
         read_audit(&self.audit)
     }
 

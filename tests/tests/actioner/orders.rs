@@ -56,7 +56,11 @@ fn a_ban_by_hand_is_listed_explained_and_ended() -> Result<()> {
         (&bans["bans"][0]["net"], &bans["bans"][0]["in_kernel"]),
         (&"198.51.100.66/32".into(), &true.into())
     );
-    must(&home, &lab, &["explain", HIM], 0, &["is banned", "he scans", "HISTORY", "ban by root"])?;
+    for as_bans_shows_it in [HIM, "198.51.100.66/32"] {
+        let said = ["198.51.100.66 is banned", "he scans", "HISTORY", "ban by root"];
+        must(&home, &lab, &["explain", as_bans_shows_it], 0, &said)?;
+    }
+    must(&home, &lab, &["explain", "198.51.100.0/24"], 2, &["name one of them"])?;
     must(&home, &lab, &["status"], 0, &["enforcing", "1 in force, 1 in the kernel"])?;
     let status: Value = serde_json::from_str(&must(&home, &lab, &["status", "--json"], 0, &[])?).unwrap();
     assert_eq!(status["table_id"], actioner.table_id);
@@ -83,6 +87,27 @@ fn a_ban_by_hand_is_listed_explained_and_ended() -> Result<()> {
     must(&home, &lab, &["ban", "127.0.0.1", "--for", "1h", "--reason", "x"], 3, &["refused", "loopback"])?;
     must(&home, &lab, &["ban", "nobody", "--for", "1h", "--reason", "x"], 2, &[])?;
     assert!(banned(&lab).is_empty());
+    Ok(())
+}
+
+/// The one order that ends every ban and leaves the actioner at work.
+#[test]
+fn all_bans_of_both_families_are_ended_at_once_and_no_rule_makes_them_again() -> Result<()> {
+    const SIX: &str = "2001:db8:bad::1";
+    let lab = quiet("all")?;
+    let home = Home::new(POLICY);
+    let actioner = with_bans(&home, &lab)?;
+    must(&home, &lab, &["ban", SIX, "--for", "1h", "--reason", "x"], 0, &[])?;
+    assert_eq!(members(&lab, "conntrack-guard-6")?.len(), 1);
+    must(&home, &lab, &["unban", "--all"], 0, &["no longer banned", HIM, OTHER, SIX])?;
+    assert!(banned(&lab).is_empty() && members(&lab, "conntrack-guard-6")?.is_empty());
+    must(&home, &lab, &["unban", "--all"], 0, &["nothing was banned"])?;
+    for source in [HIM, "198.51.100.68"] {
+        fill(&lab, source, 30)?;
+    }
+    let answer = actioner.alert(&[HIM, "198.51.100.68"])?;
+    assert_eq!(answer["reasons"]["unbanned_by_hand"]["count"], 1, "{answer}");
+    assert_eq!(banned(&lab), ["198.51.100.68"], "who was not among them is judged as always");
     Ok(())
 }
 
@@ -140,6 +165,9 @@ fn a_pause_decides_and_does_nothing_until_resume() -> Result<()> {
     must(&home, &lab, &["status"], 0, &["PAUSED", "by root"])?;
     assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 0);
     assert!(banned(&lab).is_empty() && with_end(&lab, HIM)?.len() == 30);
+    must(&home, &lab, &["ban", OTHER, "--for", "1h", "--reason", "x"], 0, &[])?;
+    assert_eq!(banned(&lab), [OTHER], "a person's order is no rule's");
+    must(&home, &lab, &["unban", OTHER], 0, &[])?;
     let (code, said) = order(&home, &lab, &["resume"], &["--storage.path", "--admin.socket"])?;
     assert_eq!(code, 0, "{said}");
     assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);

@@ -1,12 +1,10 @@
 //! No false positive: connections of every kind that must never be taken for dead slots, all at once.
 
-use std::time::Duration;
-
 use conntrack::{State, TcpState};
 use tests::{Result, wait::wait_until};
 
 use crate::{
-    Verdicts,
+    PATIENCE, Verdicts,
     churn::Churn,
     has_port,
     kinds::{BUSY, EXPECTED, Kinds, port},
@@ -27,7 +25,7 @@ fn nothing_alive_is_taken_for_dead() -> Result<()> {
     }
     churn.end();
 
-    let verdicts = wait_until("each kind to be what it is when idle", Duration::from_secs(10), || {
+    let verdicts = wait_until("each kind to be what it is when idle", PATIENCE, || {
         let verdicts = Verdicts::of(kinds.server());
         verdicts.assert_dead_only_at(&[port::DEAD]);
         for (port, word, count) in EXPECTED {

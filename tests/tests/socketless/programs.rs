@@ -14,6 +14,7 @@ use tests::{
 };
 
 use crate::{
+    PATIENCE,
     churn::Churn,
     kinds::{EACH, Kinds},
 };
@@ -59,7 +60,7 @@ fn nothing_alive_is_touched(grace: Duration, sit: Duration) -> Result<()> {
     let server = kinds.server();
     let grace_flag = format!("--collector.sockets.grace={}s", grace.as_secs());
     let exporter = Program::Exporter.start(server, Program::Exporter.default_address(), &[&grace_flag])?;
-    wait_until("all to be idle for the grace", grace + Duration::from_secs(20), || {
+    wait_until("all to be idle for the grace", grace + PATIENCE, || {
         let found = judged(&exporter, server).unwrap();
         if found == Some([DEAD, DEFERRED]) { Ok(()) } else { Err(format!("{found:?}")) }
     })?;

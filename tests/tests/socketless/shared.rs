@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr, TcpStream},
-    time::Duration,
 };
 
 use tests::{
@@ -86,7 +85,7 @@ fn delete_socketless_frees_the_slots_and_breaks_no_honest_connection() -> Result
     }
 
     let guard = Guard::start(server, POLICY)?;
-    wait_until("every slot of the attacker to be free", Duration::from_secs(30), || {
+    wait_until("every slot of the attacker to be free", 2 * PATIENCE, || {
         match guard.metric("deleted_entries_total{rule=\"dead\"}").unwrap_or(0.0) {
             deleted if deleted >= (2 * SLOTS) as f64 => Ok(()),
             deleted => Err(format!("{deleted} deleted\n{}", guard.running.process.log())),

@@ -12,6 +12,7 @@ use tests::{
     limit::Limit,
     netns::Namespace,
     ping::{Felt, PingPong, pin, pin_process},
+    programs::as_released,
     topology::Topology,
     wait::wait_until,
 };
@@ -23,8 +24,10 @@ const MOST_MEMORY: u64 = 64 << 20;
 const LOOKS: f64 = 3.0;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// What is asked of the scheduler when others want the CPU as well: a dump that is starved becomes as nice as everybody else, and then
-/// some packets wait for a turn of it.
-const MOST_P99: Duration = Duration::from_millis(10);
+/// some packets wait for a turn of it. Of a program that is not optimised they wait longer.
+fn most_p99() -> Duration {
+    Duration::from_millis(if as_released() { 10 } else { 40 })
+}
 
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
@@ -102,7 +105,7 @@ fn under_a_table_of(entries: u32) -> Result<(Topology, Felt)> {
         mebibytes(enforced)
     );
     assert!(dry.max(enforced) < MOST_MEMORY, "{:.1} and {:.1} MiB", mebibytes(dry), mebibytes(enforced));
-    assert!(felt.p99 < MOST_P99 + before.p99, "{felt}, without {before}");
+    assert!(felt.p99 < most_p99() + before.p99, "{felt}, without {before}");
     Ok((scene, felt))
 }
 
@@ -123,6 +126,6 @@ fn a_million_entries() -> Result<()> {
         Ok(())
     })?;
     println!("  packets during dumps that the kernel filters: {stalled}");
-    assert!(stalled.longest > MOST_P99 + felt.p99, "{stalled}, ours {felt}");
+    assert!(stalled.longest > most_p99() + felt.p99, "{stalled}, ours {felt}");
     Ok(())
 }

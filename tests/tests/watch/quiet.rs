@@ -9,6 +9,7 @@ use tests::{
     Result,
     attack::{Pace, hoard},
     guard::Guard,
+    programs::as_released,
     responder::{Accept, KeepAlive, Responder},
     topology::{Family, Topology},
     wait::wait_until,
@@ -17,11 +18,13 @@ use tests::{
 use crate::packaged;
 
 const IDLE: usize = 100;
-const SOON: Duration = Duration::from_secs(10);
-/// Parts of a core.
-const MOST_CPU: f64 = 0.001;
-/// What is promised is the released program; the code of one that is not optimised alone takes some MiB more.
-const MOST_MEMORY: u64 = if cfg!(debug_assertions) { 24 << 20 } else { 12 << 20 };
+const SOON: Duration = Duration::from_secs(30);
+/// Parts of a core, of the program as released; one that is not optimised takes more.
+fn most_cpu() -> f64 {
+    if as_released() { 0.001 } else { 0.002 }
+}
+
+const MOST_MEMORY: u64 = 12 << 20;
 
 /// Lets the packaged policy be enforced for so long on a server with a hundred idle connections, and measures.
 fn measured(lasting: Duration) -> Result<()> {
@@ -52,20 +55,24 @@ fn measured(lasting: Duration) -> Result<()> {
         [now[0] - own, now[1] - children]
     };
     let part = (own + children).as_secs_f64() / start.elapsed().as_secs_f64();
-    let peak = process.peak_memory()?;
+    let [peak, made] = [process.peak_memory()?, process.anonymous_memory()?];
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!(
-        "a quiet host for {lasting:?}: {own:?} of its own and {children:?} of programs it started, {:.4} % of a core; {:.1} MiB resident at most",
+        "a quiet host for {lasting:?}: {own:?} of its own and {children:?} of programs it started, {:.4} % of a core; {:.1} MiB resident at most, {:.1} MiB without its code",
         part * 100.0,
-        peak as f64 / f64::from(1 << 20)
+        mebibytes(peak),
+        mebibytes(made)
     );
-    assert!(part < MOST_CPU, "{:.3} % of a core", part * 100.0);
-    assert!(peak < MOST_MEMORY, "{peak} bytes resident");
+    assert!(part < most_cpu(), "{:.3} % of a core", part * 100.0);
+    // Of a program that is not optimised the code alone takes as much, and how much of it is resident is the kernel's choice.
+    let held = if as_released() { peak } else { made };
+    assert!(held < MOST_MEMORY, "{held} bytes resident");
     Ok(())
 }
 
 #[test]
 fn a_quiet_host_hardly_notices_the_watch() -> Result<()> {
-    measured(Duration::from_secs(20))
+    measured(Duration::from_secs(if as_released() { 20 } else { 10 }))
 }
 
 #[test]
