@@ -1,21 +1,23 @@
 //! Every expression of our dashboards and rules, asked of a real Prometheus while the attack is on: none is broken, none
 //! names a metric that nobody exposes, and each panel has something to show.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-    time::Duration,
-};
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod file;
+mod form;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use file::{Asked, Dashboard};
 use serde_json::Value;
 use tests::{
     Result,
     attack::Pace,
     exposition::{Exposed, Form},
     http,
-    programs::workspace,
+    netns::Namespace,
     scenario::{SLOW_FILL, Scenario, Seer},
+    servers::Prometheus,
     topology::Family,
     wait::wait_until,
 };
@@ -23,138 +25,14 @@ use tests::{
 const SOON: Duration = Duration::from_secs(45);
 /// He goes on knocking until all has been asked.
 const ATTACK: Pace = Pace { count: 4000, ..SLOW_FILL };
-/// Annotations with such a metric are rightly empty while all is well, each with its reason: they are asked all the same. Keep it short.
-const RIGHTLY_EMPTY: [(&str, &str); 1] =
-    [("conntrack_actioner_breaker_open", "the bans of this attack help")];
 /// Beginnings of the names of our metrics and recorded series.
 const OURS: [&str; 5] =
     ["nf_conntrack_", "conntrack_exporter_", "conntrack_actioner_", "instance:", "process_"];
 
-/// An expression, and where it stands.
-#[derive(Debug, Clone)]
-struct Asked {
-    place: String,
-    expression: String,
-    /// It marks moments of a graph, and is empty where nothing has happened.
-    annotation: bool,
-}
-
-impl Asked {
-    fn may_be_empty(&self) -> bool {
-        self.annotation && RIGHTLY_EMPTY.iter().any(|(metric, _)| self.expression.contains(metric))
-    }
-}
-
-/// A dashboard's file, read.
-struct Dashboard {
-    file: PathBuf,
-    json: Value,
-}
-
-impl Dashboard {
-    fn all() -> Vec<Self> {
-        let directory = workspace().join("dashboards");
-        let files = fs::read_dir(&directory)
-            .expect("dashboards/ is there")
-            .map(|entry| entry.expect("an entry").path());
-        let mut files: Vec<_> =
-            files.filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
-        files.sort();
-        assert!(files.len() >= 3, "{files:?}");
-        let read = |file: PathBuf| {
-            let text = fs::read_to_string(&file).expect("a readable file");
-            let json =
-                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            Self { file, json }
-        };
-        files.into_iter().map(read).collect()
-    }
-
-    fn variables(&self) -> &[Value] {
-        self.json["templating"]["list"].as_array().map_or(&[], Vec::as_slice)
-    }
-
-    /// What Grafana puts in place of each variable on first sight.
-    fn values(&self) -> BTreeMap<String, String> {
-        // A data source's choice stands in no expression.
-        let queried = self.variables().iter().filter(|variable| variable["type"] != "datasource");
-        let value = |variable: &Value| {
-            let name = variable["name"].as_str().expect("a variable has a name").to_owned();
-            let value = match variable["includeAll"].as_bool() {
-                Some(true) => variable["allValue"].as_str().unwrap_or(".+"),
-                _ => {
-                    variable["current"]["value"].as_str().unwrap_or_else(|| panic!("{variable} has no value"))
-                }
-            };
-            (name, value.to_owned())
-        };
-        let mut values: BTreeMap<_, _> = queried.map(value).collect();
-        for (name, time) in [("__rate_interval", "1m"), ("__interval", "15s"), ("__range", "1h")] {
-            values.insert(name.into(), time.into());
-        }
-        values
-    }
-
-    /// Every expression in it, its variables filled in; those of query variables too.
-    fn expressions(&self) -> Vec<Asked> {
-        let values = self.values();
-        let name = self.file.file_name().expect("a file").to_string_lossy().into_owned();
-        let mut found = Vec::new();
-        panels(&self.json["panels"], &mut |panel| {
-            let title = panel["title"].as_str().unwrap_or_default();
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let expression =
-                    target["expr"].as_str().unwrap_or_else(|| panic!("{title}: {target} has no expr"));
-                found.push((format!("{name}: {title}"), expression.to_owned()));
-            }
-        });
-        assert!(found.len() >= 10, "{name} has expressions: {found:?}");
-        for variable in self.variables() {
-            let query = variable["query"]["query"].as_str().unwrap_or_default();
-            if let Some(inside) = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'))
-            {
-                let (series, label) = inside.rsplit_once(", ").expect("a series and a label");
-                let place = format!("{name}: variable {}", variable["name"]);
-                found.push((place, format!("count by ({label}) ({series})")));
-            }
-        }
-        let panels = found.len();
-        for annotation in self.json["annotations"]["list"].as_array().into_iter().flatten() {
-            if let Some(expression) = annotation["expr"].as_str() {
-                found.push((format!("{name}: annotation {}", annotation["name"]), expression.to_owned()));
-            }
-        }
-        assert_eq!(found.len() - panels, 2, "{name} marks bans and the breaker");
-        let filled = |(index, (place, expression)): (usize, (String, String))| {
-            let expression =
-                filled(&expression, &values).unwrap_or_else(|name| panic!("{place}: what is ${name}?"));
-            Asked { place, expression, annotation: index >= panels }
-        };
-        found.into_iter().enumerate().map(filled).collect()
-    }
-}
-
-fn panels(list: &Value, found: &mut impl FnMut(&Value)) {
-    for panel in list.as_array().into_iter().flatten() {
-        found(panel);
-        panels(&panel["panels"], found);
-    }
-}
-
-/// `$name` and `${name}` replaced; a name that is not known is the error.
-fn filled(expression: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
-    let mut text = String::new();
-    let mut rest = expression;
-    while let Some((before, after)) = rest.split_once('$') {
-        text += before;
-        let braced = after.starts_with('{');
-        let after = after.strip_prefix('{').unwrap_or(after);
-        let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-        let name = &after[..end];
-        text += values.get(name).ok_or(name)?;
-        rest = &after[end + usize::from(braced)..];
-    }
-    Ok(text + rest)
+/// Whether a panel with it has something to show. The error is Prometheus's.
+fn answered(prometheus: &Prometheus, server: &Namespace, expression: &str) -> Result<bool> {
+    let series = prometheus.query(server, expression)?;
+    Ok(series.iter().any(|(_, value)| !value.is_nan()))
 }
 
 /// Names of metrics in an expression, or in prose where only what is followed by `{` or `[` counts as one.
@@ -184,13 +62,17 @@ fn every_expression_of_dashboards_and_rules_works_while_the_attack_is_on() -> Re
     let asked: Vec<_> = Dashboard::all().iter().flat_map(Dashboard::expressions).collect();
     let mut silent = asked.clone();
     wait_until("every expression to have an answer", SOON, || {
-        let answers = |asked: &Asked| match prometheus.query(server, &asked.expression) {
-            Ok(series) => asked.may_be_empty() || series.iter().any(|(_, value)| !value.is_nan()),
+        let answers = |asked: &Asked| match answered(prometheus, server, &asked.expression) {
+            Ok(answered) => answered || asked.may_be_empty(),
             Err(failure) => panic!("{}: {failure}", asked.place),
         };
         silent.retain(|asked| !answers(asked));
         if silent.is_empty() { Ok(()) } else { Err(format!("without an answer: {silent:#?}")) }
     })?;
+    let empty = answered(prometheus, server, "nf_conntrack_entries{job=\"misspelt\"}")?;
+    let nan = answered(prometheus, server, "0 * nf_conntrack_entries / 0")?;
+    assert!(!empty && !nan, "an empty panel is seen");
+    assert!(answered(prometheus, server, "sum(nf_conntrack_entries").is_err(), "a broken one is seen");
     wait_until("the loop to close meanwhile", SOON, || match scenario.look() {
         Ok(look) if look.bans(scenario.attackers()) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -236,11 +118,7 @@ fn every_expression_of_dashboards_and_rules_works_while_the_attack_is_on() -> Re
 }
 
 #[test]
-fn variables_and_names_are_read_as_meant() {
-    let values =
-        BTreeMap::from([("job".to_owned(), "j".to_owned()), ("__range".to_owned(), "1h".to_owned())]);
-    assert_eq!(filled("a{job=\"$job\"}[$__range] + ${job}x", &values), Ok("a{job=\"j\"}[1h] + jx".into()));
-    assert_eq!(filled("a[$__unknown]", &values), Err("__unknown".into()));
+fn names_are_read_as_meant() {
     let found = names("sum(instance:x:ratio) / nf_conntrack_a{table_id=\"conntrack-guard\"}", false);
     assert_eq!(found, BTreeSet::from(["instance:x:ratio".into(), "nf_conntrack_a".into()]));
     assert_eq!(
