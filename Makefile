@@ -152,6 +152,11 @@ check-units: ## systemd units and AppArmor profiles: exposure at most 1.5, and w
 	@packaging/need.sh systemd apparmor
 	@packaging/check-units.sh
 
+check-dashboards: ## dashboards/*.json by the types of @grafana/schema, first and last minor version of Grafana 10 to 13 (node, npm)
+	@packaging/need.sh nodejs
+	@type npm >/dev/null 2>&1 || packaging/need.sh npm
+	@packaging/check-dashboards.sh
+
 check-kubernetes: ## the Kubernetes manifest by the schema, its policy by check-policy
 	@packaging/need.sh $(COMPILER) python3 python3-venv
 	$(CARGO) build --quiet --locked -p conntrack-actioner

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -60,18 +60,20 @@ fn anchors(page: &str) -> Vec<String> {
     headings.map(anchor).collect()
 }
 
+/// Files, with an anchor where there is one, to which a page links; the web's are left out.
+fn links(text: &str) -> Vec<&str> {
+    let link = Regex::new(r#"\]\(([^)\s]+)\)|(?:srcset|src)="([^"]+)""#).unwrap();
+    let targets = link.captures_iter(text).map(|found| found.get(1).or(found.get(2)).unwrap().as_str());
+    targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:")).collect()
+}
+
 #[test]
 fn every_link_to_a_file_or_heading_leads_there() {
-    let link = Regex::new(r#"\]\(([^)\s]+)\)|(?:srcset|src)="([^"]+)""#).unwrap();
     let mut dead = Vec::new();
     let mut followed = 0;
     for page in pages() {
         let text = read(&page);
-        for found in link.captures_iter(&text) {
-            let target = found.get(1).or(found.get(2)).unwrap().as_str();
-            if target.contains("://") || target.starts_with("mailto:") {
-                continue;
-            }
+        for target in links(&text) {
             followed += 1;
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
@@ -84,6 +86,28 @@ fn every_link_to_a_file_or_heading_leads_there() {
     }
     assert!(followed > 150, "{followed} links were followed");
     assert!(dead.is_empty(), "{dead:#?}");
+}
+
+/// A page or picture that nobody links to is one that nobody finds.
+#[test]
+fn every_file_of_the_docs_is_found_from_their_index() {
+    let mut waiting = vec![workspace().join("docs/README.md")];
+    let mut seen = BTreeSet::new();
+    while let Some(page) = waiting.pop() {
+        let page = page.canonicalize().unwrap();
+        if page.is_file() && seen.insert(page.clone()) && page.extension().is_some_and(|end| end == "md") {
+            let (text, here) = (read(&page), page.parent().unwrap());
+            let targets = links(&text).into_iter().map(|target| target.split('#').next().unwrap());
+            waiting.extend(targets.filter(|file| !file.is_empty()).map(|file| here.join(file)));
+        }
+    }
+    let mut files = Vec::new();
+    for end in ["md", "png", "svg", "yaml"] {
+        below(&workspace().join("docs"), end, &mut files);
+    }
+    assert!(files.len() > 70, "{}", files.len());
+    let lost: Vec<_> = files.iter().filter(|file| !seen.contains(&file.canonicalize().unwrap())).collect();
+    assert!(lost.is_empty(), "not to be found from docs/README.md: {lost:#?}");
 }
 
 #[test]
