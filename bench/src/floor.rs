@@ -34,7 +34,7 @@ pub(crate) fn counted(entries: u32) -> Cost {
     let (cost, counted) = on_this_thread(|| {
         let shared = Shared::new();
         let mut part = shared.part();
-        let mut table = Table::open().expect("a table");
+        let mut table = Table::open().expect("a table").in_one_thread();
         table.visit(|flow| part.add(flow)).expect("a dump");
         let counts = part.finish();
         shared.whole([counts]).entries

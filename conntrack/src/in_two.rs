@@ -88,7 +88,7 @@ impl Table {
     fn half<S>(&mut self, half: Half, mut state: S, see: &impl Fn(&mut S, &Flow)) -> Result<Read<S>, Error> {
         let started = Instant::now();
         let mut reader = Reader::half(half, |flow: &Flow| see(&mut state, flow));
-        let result = self.read(&mut reader);
+        let result = self.read(&mut reader, false);
         outcome(result, &reader, started.elapsed()).map(|read| match read {
             Read::Whole((), dump, classes) => Read::Whole(state, dump, classes),
             Read::Unknown => Read::Unknown,

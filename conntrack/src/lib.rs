@@ -4,6 +4,7 @@
 //! Everything works in the network namespace of the calling thread. There is no flush and no filtered delete, in any
 //! form: entries die one by one, by a [`FlowKey`] that only a dump can make.
 
+mod ahead;
 mod decode;
 mod delete;
 mod flow;

@@ -11,7 +11,7 @@ use std::time::Duration;
 const MSG_DONTWAIT: i32 = 0x40;
 const MSG_TRUNC: i32 = 0x20;
 /// The kernel fills at most 32 KiB of it in a dump (`netlink_dump`); the rest is room for odd messages.
-const RECEIVE_BUFFER: usize = 64 * 1024;
+pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
 /// The kernel answers while it works: silence for so long means that no answer comes.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -177,6 +177,11 @@ impl Link {
         self.socket.add_membership(group).map_err(|source| Error::Open { asked, source })
     }
 
+    /// The sequence number of the last question.
+    pub(crate) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
     /// The next sequence number, never 0.
     pub fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.checked_add(1).unwrap_or(1);
@@ -195,6 +200,12 @@ impl Link {
         self.received(len, asked)
     }
 
+    /// Receives one datagram into `room`, and says how long it is. Blocks up to ten seconds.
+    pub(crate) fn receive_into(&self, room: &mut [u8], asked: &'static str) -> Result<usize, Error> {
+        let bytes = receive(&self.socket, room, 0).map_err(|error| Error::from_io(asked, error))?;
+        if bytes > room.len() { Err(Error::Truncated { asked, bytes }) } else { Ok(bytes) }
+    }
+
     /// Receives one datagram if one waits.
     pub fn receive_waiting(&mut self, asked: &'static str) -> Result<Option<&[u8]>, Error> {
         match self.read(MSG_DONTWAIT) {
@@ -205,7 +216,7 @@ impl Link {
     }
 
     fn read(&mut self, flags: i32) -> io::Result<usize> {
-        uninterrupted(|| self.socket.recv(&mut &mut self.buffer[..], flags | MSG_TRUNC))
+        receive(&self.socket, &mut self.buffer, flags)
     }
 
     fn received(&self, len: usize, asked: &'static str) -> Result<&[u8], Error> {
@@ -239,6 +250,11 @@ impl Link {
     }
 }
 
+/// The datagram's true length, which can be more than there was room for.
+fn receive(socket: &Socket, mut room: &mut [u8], flags: i32) -> io::Result<usize> {
+    uninterrupted(|| socket.recv(&mut room, flags | MSG_TRUNC))
+}
+
 /// A call that a signal interrupts is made again. With a receive timeout, SIGSTOP and SIGCONT are enough for EINTR (signal(7)).
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -250,7 +266,7 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// Time that the calling thread had a CPU.
-fn on_the_cpu() -> Duration {
+pub(crate) fn on_the_cpu() -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0))
 }

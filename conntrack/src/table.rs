@@ -6,6 +6,7 @@ use crate::netlink::{Malformed, NLM_F_ACK, NLM_F_DUMP, Requests};
 use crate::pace::Pace;
 use crate::reader::{Classes, Reader};
 use crate::stats::{self, CpuStats, Limits};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8`.
@@ -28,6 +29,8 @@ pub struct Table {
     pub(crate) classes: Classes,
     /// This kernel does not answer the question for a half.
     pub(crate) never_in_two: bool,
+    /// A plain dump takes no second thread.
+    pub(crate) in_one_thread: bool,
 }
 
 /// What one dump was like.
@@ -57,7 +60,13 @@ impl Table {
             pace: None,
             classes: Classes::default(),
             never_in_two: false,
+            in_one_thread: false,
         })
+    }
+
+    /// Lets dumps use no other thread than the caller's, as they do by themselves where the table is small or one CPU is all there is.
+    pub fn in_one_thread(self) -> Table {
+        Table { never_in_two: true, in_one_thread: true, ..self }
     }
 
     /// Lets the dumps of this table run at a pace of their own. `pace` belongs to the calling thread, so must the table from now on.
@@ -85,14 +94,19 @@ impl Table {
         let started = Instant::now();
         let buckets = buckets();
         let mut reader = Reader::whole(each);
-        let answer = self.read(&mut reader)?;
+        let ahead = !self.in_one_thread && self.worth_a_thread();
+        let answer = self.read(&mut reader, ahead)?;
         let interrupted = answer.interrupted || buckets != self::buckets();
         self.classes = reader.classes();
         Ok(reader.dump(Answer { interrupted, ..answer }, started.elapsed()))
     }
 
     /// Sends the reader's request and hands it the answer.
-    pub(crate) fn read<E: FnMut(&Flow)>(&mut self, reader: &mut Reader<E>) -> Result<Answer, Error> {
+    pub(crate) fn read<E: FnMut(&Flow)>(
+        &mut self,
+        reader: &mut Reader<E>,
+        ahead: bool,
+    ) -> Result<Answer, Error> {
         let Table { link, requests, pace, .. } = self;
         if let Some(pace) = pace {
             pace.begin();
@@ -103,12 +117,25 @@ impl Table {
             r.raw(&[AF_UNSPEC, 0, 0, 0]);
             reader.write(r);
         });
-        let between = || {
+        let mut pace = || {
             if let Some(pace) = pace {
                 pace.check();
             }
         };
-        link.ask(requests, DUMP, |message| reader.see(message), between)
+        if ahead
+            && let Some(answer) = link.ask_ahead(requests, DUMP, |message| reader.see(message), &mut pace)?
+        {
+            return Ok(answer);
+        }
+        link.ask(requests, DUMP, |message| reader.see(message), pace)
+    }
+
+    /// Whether a dump takes long enough for a thread of its own that receives, and there is a CPU for it.
+    fn worth_a_thread(&mut self) -> bool {
+        const SMALLEST: u32 = 20_000;
+        // Whatever keeps the kernel from telling is told by the dump.
+        let large = self.limits().is_ok_and(|limits| limits.entries >= SMALLEST);
+        large && thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1)
     }
 
     /// How many entries there are and may be. Costs 2.5 µs.
