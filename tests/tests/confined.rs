@@ -8,17 +8,20 @@ mod lab;
 
 use std::{
     env, fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::symlink, process::ExitStatusExt},
     path::PathBuf,
     process::{Command, Output},
 };
 
 use nix::{
+    errno::Errno,
+    libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::signal::Signal,
 };
-use tests::{Result, process::Process, programs::Program, wait::wait_until};
+use serde_json::Value;
+use tests::{Result, http, process::Process, programs::Program, wait::wait_until};
 use web::confine::{Capability, Confinement, Starts};
 
 use lab::{HIM, Home, POLICY, SOON, count, fill, members, quiet, raw_rules, with_end};
@@ -85,6 +88,13 @@ fn a_confined_actioner_does_all_its_work() -> Result<()> {
     for by in ["capabilities", "seccomp"] {
         assert_eq!(actioner.metric(&format!("confined{{by=\"{by}\"}}"))?, 1.0, "{}", actioner.log());
     }
+    let status: Value =
+        serde_json::from_str(&http::get(&actioner.socket, "/api/v1/status", &[])?.text()).unwrap();
+    assert_eq!(
+        (&status["confined"]["capabilities"], &status["confined"]["seccomp"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(status["policy"]["last_reload_error"], Value::Null, "{status}");
     // A list that moved to where nothing was when it started: without Landlock it is simply read.
     let landlock = actioner.metric("confined{by=\"landlock\"}")? == 1.0;
     let elsewhere = tempfile::tempdir().unwrap();
@@ -93,9 +103,40 @@ fn a_confined_actioner_does_all_its_work() -> Result<()> {
     let moved = POLICY.replace("never_ban: []", &format!("never_ban: []\nnever_ban_files: ['{list}']"));
     assert_eq!(actioner.reload(&moved)?, !landlock, "{}", actioner.log());
     assert_eq!(actioner.log().contains("restart it"), landlock, "{}", actioner.log());
+    let said = home.run(&lab, &[], &["status"], &["--admin.socket"])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let [by, refused] = if landlock { ["landlock, ", "NOT RELOADED: "] } else { ["", "policy    "] };
+    assert!(said.contains(&format!("confined  by capabilities, {by}seccomp")), "{said}");
+    assert!(said.contains(refused), "{said}");
 
     assert!(actioner.process().stop()?.success(), "{}", actioner.log());
     assert!(!home.path("admin.sock").exists(), "{}", actioner.log());
+    Ok(())
+}
+
+/// Debian has it beside the other one, and old hosts have it alone.
+#[test]
+fn a_confined_actioner_enforces_by_iptables_legacy() -> Result<()> {
+    let lab = quiet("confinedold")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(POLICY);
+    let tools = tempfile::tempdir().unwrap();
+    for tool in
+        ["iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"]
+    {
+        symlink("/usr/sbin/xtables-legacy-multi", tools.path().join(tool)).unwrap();
+    }
+    let first = format!("export PATH={}:$PATH", tools.path().display());
+    let actioner = home.start_on(&lab, &first)?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1, "{}", actioner.log());
+    assert_eq!(actioner.metric("confined{by=\"seccomp\"}")?, 1.0, "{}", actioner.log());
+    for (tool, set) in [("iptables-legacy", "conntrack-guard-4"), ("ip6tables-legacy", "conntrack-guard-6")] {
+        let rules = lab.output(&[tool, "-t", "raw", "-S"])?;
+        let drops = rules.lines().filter(|rule| rule.contains(set) && rule.ends_with("-j DROP"));
+        assert_eq!(drops.count(), 1, "{rules}\n{}", actioner.log());
+    }
+    assert_eq!(raw_rules(&lab)?.matches("-j DROP").count(), 0, "the other one was left alone");
+    assert_eq!(with_end(&lab, HIM)?.len(), 0, "{}", actioner.log());
     Ok(())
 }
 
@@ -153,6 +194,12 @@ fn child_that_calls() {
         }
         "chroot" => format!("{:?}", nix::unistd::chroot("/nowhere")),
         "start" => format!("{:?}", Command::new("true").status().map(|status| status.success())),
+        // What iptables could be made to call, by number: its errno, or the signal that ended it.
+        number if number.starts_with(|first: char| first.is_ascii_digit()) => {
+            let script = "syscall(shift, 0, 0, 0, 0, 0); print $!+0";
+            let called = Command::new("perl").args(["-e", script, number]).output().unwrap();
+            format!("{} {:?}", String::from_utf8_lossy(&called.stdout), called.status.signal())
+        }
         other => panic!("{other}"),
     };
     println!("answered {said}");
@@ -189,6 +236,31 @@ fn a_forbidden_call_ends_the_process() {
         assert_eq!(said.contains("answered"), !dies, "{how} {call}: {said}");
         if call == "start" && !dies {
             assert!(said.contains("answered Ok(true)"), "{how} {call}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_started_program_is_answered_as_it_can_bear_or_ended() {
+    const X32: i64 = 0x4000_0000;
+    let killed = || format!(" {:?}", Some(Signal::SIGSYS as i32));
+    let answered = |errno: Errno| format!("{} None", errno as i32);
+    // glibc falls back from clone3 to clone at ENOSYS alone. x32, which few kernels have, is no way round.
+    for (call, expected) in [
+        (libc::SYS_clone3, answered(Errno::ENOSYS)),
+        (libc::SYS_delete_module, answered(Errno::EPERM)),
+        (libc::SYS_keyctl, killed()),
+        (X32 | libc::SYS_keyctl, killed()),
+        // process_vm_readv by its number of x32.
+        (539, killed()),
+    ] {
+        for (how, confined) in [("free", false), ("actioner", true)] {
+            let output = child(how, &call.to_string());
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let as_expected = said.contains(&format!("answered {expected}\n"));
+            assert_eq!(as_expected, confined, "{how}, call {call}, {expected}: {said}");
+            assert!(confined || said.contains(" None\n"), "{how}, call {call}: {said}");
         }
     }
 }

@@ -158,8 +158,8 @@ fn the_actioner_takes_sockets_and_says_ready_reloading_alive_and_stopping() -> R
 
     let paused = Program::Actioner.path()?;
     let admin = path("handed.sock");
-    let paused = Command::new(paused).args(["pause", "--admin.socket"]).arg(admin).status().unwrap();
-    assert!(paused.success(), "{}", service.log());
+    let paused = Command::new(paused).args(["pause", "--admin.socket"]).arg(admin).output().unwrap();
+    assert!(paused.status.success(), "{paused:?}\n{}", service.log());
     let status = service.hears("STATUS=PAUSED by")?;
     assert!(status.contains("nothing is done until `conntrack-actioner resume`"), "{status}");
     service.lives_and_stops()?;
