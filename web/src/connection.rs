@@ -22,9 +22,10 @@ use tokio::time::Instant;
 use crate::bind::Stream;
 use crate::body::Budget;
 use crate::handshake::{self, Opened};
-use crate::security::Tls;
+use crate::security::{Reason, Tls};
+use crate::slots::Rest;
 use crate::timed::{Progress, Timed};
-use crate::{Identity, Limits, Peer, Request, Response, Security};
+use crate::{Identity, Limits, Peer, Request, Response, Security, StatusCode};
 
 /// Room for a request's head, in bytes; beyond it 431. Prometheus sends about 400.
 const MAX_HEAD: usize = 16 << 10;
@@ -34,6 +35,10 @@ const MAX_BUFFER: usize = 64 << 10;
 
 /// Requests at a time on one connection of HTTP/2. Go's client opens another connection when it has more.
 const MAX_STREAMS: u32 = 32;
+
+/// Handlers that run for one connection, those of requests that it took back included: HTTP/2 frees a place at once when a request is
+/// reset, and what was begun goes on (CVE-2023-44487, "rapid reset").
+const MAX_UNFINISHED: usize = 2 * MAX_STREAMS as usize;
 
 /// What a client may send on one connection of HTTP/2 before a handler asks for it, in bytes: the least that the protocol knows,
 /// and about what [`MAX_BUFFER`] is for HTTP/1.1.
@@ -62,7 +67,11 @@ struct Connection<H> {
     identity: Option<Identity>,
     progress: Rc<Progress>,
     retire: Rc<Notify>,
+    /// Ends it at once.
+    cut: Rc<Notify>,
     alive: Alive,
+    /// One for each handler that runs.
+    unfinished: Rc<()>,
 }
 
 /// Serves one connection until its client leaves, a limit ends it or `stop` closes, which lets a running request end.
@@ -71,6 +80,7 @@ pub(crate) async fn serve<H, F>(
     peer: Peer,
     shared: Rc<Shared<H>>,
     budget: Budget,
+    rest: Rest,
     mut stop: watch::Receiver<()>,
     alive: Alive,
 ) where
@@ -82,9 +92,9 @@ pub(crate) async fn serve<H, F>(
         _ = stop.changed() => return,
     };
     let Some(Opened { io, http2, tls, identity }) = opened else { return };
-    let progress = Rc::new(Progress::new(Rc::clone(&shared.limits), http2));
+    let progress = Rc::new(Progress::new(Rc::clone(&shared.limits), http2, rest));
     let io = TokioIo::new(Timed::new(io, Rc::clone(&progress)));
-    let retire = Rc::new(Notify::new());
+    let (retire, cut) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
     let requests = Connection {
         shared,
         budget,
@@ -94,7 +104,9 @@ pub(crate) async fn serve<H, F>(
         identity,
         progress: Rc::clone(&progress),
         retire: Rc::clone(&retire),
+        cut: Rc::clone(&cut),
         alive,
+        unfinished: Rc::new(()),
     };
     let service = service_fn(move |request| requests.call(request));
     let ending = async {
@@ -104,37 +116,43 @@ pub(crate) async fn serve<H, F>(
         }
     };
     // Timed has the deadlines.
-    let result = if http2 {
-        let mut http = http2::Builder::new(OnThisThread);
-        http.max_concurrent_streams(MAX_STREAMS)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_header_list_size(MAX_HEAD as u32)
-            .max_send_buf_size(MAX_BUFFER);
-        let mut connection = http.serve_connection(io, service);
-        let mut connection = Pin::new(&mut connection);
-        tokio::select! {
-            result = &mut connection => result,
-            () = ending => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    } else {
-        let mut http = http1::Builder::new();
-        http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_BUFFER);
-        let mut connection = http.serve_connection(io, service);
-        let mut connection = Pin::new(&mut connection);
-        tokio::select! {
-            result = &mut connection => result,
-            () = ending => {
-                if progress.is_in_head() {
-                    return;
+    let speaking = async {
+        if http2 {
+            let mut http = http2::Builder::new(OnThisThread);
+            http.max_concurrent_streams(MAX_STREAMS)
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_header_list_size(MAX_HEAD as u32)
+                .max_send_buf_size(MAX_BUFFER);
+            let mut connection = http.serve_connection(io, service);
+            let mut connection = Pin::new(&mut connection);
+            tokio::select! {
+                result = &mut connection => result,
+                () = ending => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
                 }
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            }
+        } else {
+            let mut http = http1::Builder::new();
+            http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_BUFFER);
+            let mut connection = http.serve_connection(io, service);
+            let mut connection = Pin::new(&mut connection);
+            tokio::select! {
+                result = &mut connection => result,
+                () = ending => {
+                    if progress.is_in_head() {
+                        return Ok(());
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         }
+    };
+    let result = tokio::select! {
+        result = speaking => result,
+        () = cut.notified() => return,
     };
     if let Err(error) = result {
         tracing::debug!(%peer, error = %chain(&error), "connection ended early");
@@ -170,10 +188,20 @@ where
         let request =
             Request::new(request, self.budget.share(), peer, Rc::clone(&shared.limits), Rc::clone(&progress));
         let alive = self.alive.clone();
+        let unfinished = Rc::clone(&self.unfinished);
+        let crowded = Rc::strong_count(&unfinished) > MAX_UNFINISHED + 1;
+        if crowded {
+            self.shared.security.refuse(Reason::RequestFlood, peer, Reason::RequestFlood.words());
+            self.cut.notify_one();
+        }
         let standing = Rc::clone(&self.progress);
         let security = Rc::clone(&shared.security);
         let running = spawn_local(async move {
-            let response = match shared.admit(peer, request, certified).await {
+            let admitted = match crowded {
+                true => Err(Response::text(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once.\n")),
+                false => shared.admit(peer, request, certified).await,
+            };
+            let response = match admitted {
                 Ok(request) => {
                     standing.let_in();
                     (shared.handler)(request).await
@@ -183,7 +211,7 @@ where
                     refusal
                 }
             };
-            drop(alive);
+            drop((alive, unfinished));
             let seconds = began.elapsed().as_secs_f64();
             tracing::debug!(%peer, request = asked, status = response.status().as_u16(), seconds, "answered");
             response

@@ -3,10 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
@@ -14,6 +13,9 @@ use crate::bind::Listener;
 use crate::body::Budget;
 use crate::burst::Burst;
 use crate::connection::{self, Alive, Shared};
+use crate::descriptors::connections_each;
+use crate::neighbourhood::Neighbourhood;
+use crate::slots::Slots;
 use crate::systemd::Socket;
 use crate::{BindError, Listen, Request, Response, Security};
 
@@ -34,7 +36,8 @@ pub struct Limits {
     /// the table is full an open connection is worth more than a new one.
     pub idle_timeout: Duration,
     /// Connections of each listener; above it a new one is answered 503. Each listener counts its own, so that whoever
-    /// fills a port does not shut the unix socket. A descriptor each: the usual soft limit is 1024.
+    /// fills a port does not shut the unix socket. Whoever fills it from one address makes room for all others, and on a unix
+    /// socket the longest idle one does. The soft limit of descriptors is raised for them; where the hard one is too low, they are fewer.
     pub max_connections: usize,
     /// Bytes of request bodies in memory, over all connections of each listener: whoever fills a port's does not keep the
     /// unix socket's orders out.
@@ -116,13 +119,14 @@ impl Server {
         let shared = Rc::new(Shared { handler, limits: Rc::clone(&limits), security: self.security });
         let (stop, stopped) = watch::channel(());
         let (alive, mut all_ended) = mpsc::channel(1);
+        let connections = connections_each(self.listeners.len(), limits.max_connections);
         let serving = async {
             for listener in self.listeners {
                 let accepting = Accepting {
                     shared: Rc::clone(&shared),
                     stopped: stopped.clone(),
                     alive: alive.clone(),
-                    slots: Arc::new(Semaphore::new(limits.max_connections)),
+                    slots: Slots::new(connections),
                     budget: Budget::new(limits.body_budget),
                 };
                 spawn_local(accepting.run(listener));
@@ -144,7 +148,7 @@ struct Accepting<H> {
     shared: Rc<Shared<H>>,
     stopped: watch::Receiver<()>,
     alive: Alive,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     budget: Budget,
 }
 
@@ -174,11 +178,20 @@ where
                     }
                 }
             };
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-                if let Some(count) = full.note() {
-                    let limit = self.shared.limits.max_connections;
-                    tracing::warn!(%peer, limit, count, "too many connections: turned away with 503");
+            let whose = Neighbourhood::of(peer);
+            let free = self.slots.take(whose);
+            let is_full = free.is_none();
+            let slot = free.or_else(|| self.slots.take_over(whose));
+            if is_full && let Some(count) = full.note() {
+                let limit = self.slots.limit();
+                match slot {
+                    Some(_) => {
+                        tracing::warn!(%peer, limit, count, "too many connections: whoever holds most of them makes room")
+                    }
+                    None => tracing::warn!(%peer, limit, count, "too many connections: turned away with 503"),
                 }
+            }
+            let Some(slot) = slot else {
                 // Whoever expects TLS would not understand a word.
                 if peer.is_unix() || !self.shared.security.encrypts() {
                     connection::turn_away(stream.plain()).await;
@@ -190,12 +203,15 @@ where
                 peer,
                 Rc::clone(&self.shared),
                 self.budget.clone(),
+                slot.rest(),
                 self.stopped.clone(),
                 self.alive.clone(),
             );
             spawn_local(async move {
-                serving.await;
-                drop(slot);
+                tokio::select! {
+                    () = serving => {}
+                    () = slot.taken_over() => {}
+                }
             });
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Limits;
 use crate::connection::Io;
+use crate::slots::Rest;
 
 /// What may still come after we closed our side of a connection is read and thrown away for so long. Closing with unread
 /// data sends a reset, which takes the answer (an early 413) out of the client's hands.
@@ -30,6 +31,7 @@ pub(crate) struct Progress {
     /// sends half of one holds no more than one that sends nothing, and pings between requests are no head.
     side_by_side: bool,
     stage: Cell<Stage>,
+    rest: Rest,
     running: Cell<u32>,
     standing: Cell<Standing>,
     reads_until: Cell<Option<Instant>>,
@@ -79,13 +81,14 @@ enum Stage {
 }
 
 impl Progress {
-    pub(crate) fn new(limits: Rc<Limits>, side_by_side: bool) -> Self {
+    pub(crate) fn new(limits: Rc<Limits>, side_by_side: bool, rest: Rest) -> Self {
         // Whoever connects without a word gets no longer than whoever sends a header slowly.
         let first = Instant::now() + limits.header_timeout;
         Self {
             limits,
             side_by_side,
             stage: Cell::new(Stage::BetweenRequests),
+            rest,
             running: Cell::new(0),
             standing: Cell::new(Standing::Unheard),
             reads_until: Cell::new(Some(first)),
@@ -98,6 +101,7 @@ impl Progress {
     /// A request is complete up to its body, whose timing is [`Request::body`](crate::Request::body)'s.
     pub(crate) fn handling(&self) {
         self.stage.set(Stage::Handling);
+        self.rest.set(false);
         self.running.set(self.running.get() + 1);
         self.reads_until.set(None);
         self.writes_until.set(None);
@@ -128,6 +132,7 @@ impl Progress {
             return;
         }
         self.stage.set(Stage::BetweenRequests);
+        self.rest.set(true);
         self.reads_until.set(Some(Instant::now() + self.limits.idle_timeout));
         if !self.side_by_side {
             self.writes_until.set(Some(Instant::now() + self.limits.write_timeout));

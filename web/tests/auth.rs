@@ -232,3 +232,23 @@ fn a_token_file_that_holds_none_is_an_error_that_does_not_show_it() {
     }
     assert!(open(&site.path("absent")).unwrap_err().to_string().contains("No such file"));
 }
+
+/// bcrypt looks at 72 bytes; what is longer costs a check like any other, and what is longer than a head may be costs none.
+#[tokio::test]
+async fn a_password_of_a_megabyte_ends_with_its_head_and_a_long_one_is_wrong() {
+    let site = Site::new();
+    let security = site.security(&users("alice", "secret"));
+    let counters = security.counters().clone();
+    serving_secured(security, Limits::default(), who, async |address| {
+        for (password, status) in
+            [("x".repeat(1 << 20), 431), ("x".repeat(10_000), 401), ("\0".repeat(72), 401)]
+        {
+            let mut client = connect(address).await;
+            client.try_send(&get_as(&basic("alice", &password))).await;
+            assert_eq!(client.answer().await.status, status, "{} bytes", password.len());
+        }
+        assert_eq!(ask(address, &get_as(&basic("alice", "secret"))).await.status, 200);
+    })
+    .await;
+    assert_eq!(refused(&counters, "wrong_credentials"), 2);
+}

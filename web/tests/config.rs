@@ -76,7 +76,7 @@ fn what_is_wrong_is_said_with_line_and_column() {
         (tls("  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA2048]\n"), &[":4:19: unknown cipher suite", "TLS_AES_128_GCM_SHA256"]),
         (tls("  curve_preferences: [CurveP521]\n"), &[":4:23: CurveP521 is not served"]),
         (tls("  curve_preferences: [CurveP257]\n"), &["unknown curve \"CurveP257\""]),
-        ("rate_limit: {interval: fast}\n".into(), &[":1:24: a duration must be written as"]),
+        ("rate_limit: {interval: fast}\n".into(), &[":1:24: a duration must be written with its units"]),
         ("rate_limit: {burst: -1}\n".into(), &[":1:21: expected"]),
         ("basic_auth_users:\n  john: hush\n".into(), &[":2:9: a password must be written as its bcrypt hash"]),
         ("basic_auth_users:\n  john: $2x$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi\n".into(), &["bcrypt hash, $2y$"]),

@@ -124,3 +124,37 @@ async fn connections_beyond_the_limit_get_503_and_the_others_stay() {
     })
     .await;
 }
+
+/// Else one host with 512 sockets could shut the port for as long as honest clients' pauses last.
+#[tokio::test]
+async fn who_fills_a_port_from_one_address_makes_room_for_everybody_else() {
+    let limits = Limits { max_connections: 16, ..Limits::default() };
+    serving(limits, hello, async |address| {
+        let from = async |source: &str| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+            Client::new(socket.connect(address).await.unwrap())
+        };
+        let mut before = from("127.0.0.2").await;
+        assert_eq!(before.ask(GET).await.status, 200);
+        let mut crowd = Vec::new();
+        for served in 0..15 {
+            let mut one = from("127.0.0.1").await;
+            if served % 2 == 0 {
+                assert_eq!(one.ask(GET).await.status, 200);
+            }
+            crowd.push(one);
+        }
+        let mut newcomers = Vec::new();
+        for host in 3..8 {
+            let mut newcomer = from(&format!("127.0.0.{host}")).await;
+            assert_eq!(newcomer.ask(GET).await.status, 200);
+            newcomers.push(newcomer);
+        }
+        assert_eq!(from("127.0.0.1").await.answer().await.status, 503, "not for one more of the crowd");
+        for one in newcomers.iter_mut().chain([&mut before]) {
+            assert_eq!(one.ask(GET).await.status, 200, "who was in before stays");
+        }
+    })
+    .await;
+}

@@ -11,7 +11,7 @@ use std::thread;
 
 use client::{Client, GET, hello, serving_on};
 use tokio::net::UnixStream;
-use web::{BindError, Limits, Listen, Server};
+use web::{BindError, Limits, Listen, Request, Server};
 
 fn bind(path: &Path, mode: u32) -> Result<Server, BindError> {
     Server::bind(&[Listen::Unix { path: path.to_owned(), mode }], Limits::default())
@@ -120,4 +120,55 @@ async fn a_port_in_use_is_named_with_the_flag_that_chooses_another() {
     let elsewhere = Listen::Tcp("192.0.2.1:9".parse().unwrap());
     let error = Server::bind(&[elsewhere], Limits::default()).unwrap_err().to_string();
     assert!(error.contains("cannot listen on 192.0.2.1:9: Cannot assign requested address"), "{error}");
+}
+
+/// Behind the file's mode are no strangers, but programs that forget to close: they keep no order out.
+#[tokio::test]
+async fn a_full_unix_socket_lets_the_longest_idle_go_and_nobody_who_waits_for_an_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.sock");
+    let listen = Listen::Unix { path: path.clone(), mode: 0o600 };
+    let server = Server::bind(&[listen], Limits { max_connections: 3, ..Limits::default() }).unwrap();
+    let (release, released) = tokio::sync::watch::channel(false);
+    let (begins, mut begun) = tokio::sync::watch::channel(0);
+    let handler = move |request: Request| {
+        let (mut released, begins) = (released.clone(), begins.clone());
+        async move {
+            if request.path() == "/slow" {
+                begins.send_modify(|begun| *begun += 1);
+                released.wait_for(|released| *released).await.unwrap();
+            }
+            hello(request).await
+        }
+    };
+    let connect = async || Client::new(UnixStream::connect(&path).await.unwrap());
+    serving_on(server, handler, async || {
+        let mut slow = async |wanted: i32| {
+            let mut one = connect().await;
+            one.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await;
+            begun.wait_for(|begun| *begun == wanted).await.unwrap();
+            one
+        };
+        let mut works = slow(1).await;
+        let (mut silent, mut served) = (connect().await, connect().await);
+        assert_eq!(served.ask(GET).await.status, 200);
+        let mut order = connect().await;
+        assert_eq!(order.ask(GET).await.status, 200);
+        assert_eq!(silent.rest().await, "", "it has sent nothing for longest");
+        assert_eq!(served.ask(GET).await.status, 200);
+        for _ in 0..100 {
+            assert_eq!(connect().await.ask(GET).await.status, 200);
+        }
+        order.skip_rest().await;
+
+        let (mut second, mut third) = (slow(2).await, slow(3).await);
+        let mut last = connect().await;
+        last.try_send(GET).await;
+        assert_eq!(last.answer().await.status, 503, "all three wait for answers");
+        release.send(true).unwrap();
+        for one in [&mut works, &mut second, &mut third] {
+            assert_eq!(one.answer().await.body, "GET /slow\n");
+        }
+    })
+    .await;
 }

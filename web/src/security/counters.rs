@@ -25,10 +25,12 @@ pub(crate) enum Reason {
     Busy,
     /// More requests than `rate_limit` allows.
     RateLimited,
+    /// More requests of one connection under way than it may have, those that it took back included.
+    RequestFlood,
 }
 
 impl Reason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::TlsHandshake,
         Self::TlsTimeout,
         Self::PlainHttp,
@@ -37,6 +39,7 @@ impl Reason {
         Self::WrongCredentials,
         Self::Busy,
         Self::RateLimited,
+        Self::RequestFlood,
     ];
 
     /// For the log.
@@ -50,6 +53,9 @@ impl Reason {
             Self::WrongCredentials => "a wrong password or token",
             Self::Busy => "too many passwords wait to be checked",
             Self::RateLimited => "more requests than rate_limit allows",
+            Self::RequestFlood => {
+                "more requests of one connection under way than it may have, those that it took back included"
+            }
         }
     }
 }
@@ -70,6 +76,7 @@ impl EncodeLabelValue for Reason {
             Self::WrongCredentials => "wrong_credentials",
             Self::Busy => "busy",
             Self::RateLimited => "rate_limited",
+            Self::RequestFlood => "request_flood",
         };
         word.encode(encoder)
     }

@@ -98,19 +98,41 @@ pub(super) struct RateSection {
     pub(super) burst: Option<u32>,
 }
 
-/// A duration as Go writes it: `100ms`, `1m30s`; `0` is none.
+/// A duration as Go writes it: `100ms`, `1m30s`, `0.5s`; `0` is none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Interval(pub(super) Duration);
+
+/// Of Go's `time.ParseDuration`, in nanoseconds.
+const UNITS: [(&str, f64); 8] =
+    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+
+/// As Go's `time.ParseDuration` reads it; nothing below zero.
+fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut nanoseconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let (_, unit) = UNITS.iter().find(|(name, _)| *name == &rest[..end])?;
+        nanoseconds += number * unit;
+        rest = &rest[end..];
+    }
+    // Go's durations end at 292 years.
+    (!text.is_empty() && nanoseconds < i64::MAX as f64).then(|| Duration::from_nanos(nanoseconds as u64))
+}
 
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if text == "0" {
-            return Ok(Self(Duration::ZERO));
-        }
-        let parsed = humantime::parse_duration(&text).map(Self);
-        parsed
-            .map_err(|_| D::Error::custom("a duration must be written as 100ms, 1s or 1m30s; 0 is no limit"))
+        duration(&text).map(Self).ok_or_else(|| {
+            D::Error::custom(
+                "a duration must be written with its units, as 100ms, 0.5s or 1m30s; 0 is no limit",
+            )
+        })
     }
 }
 
@@ -204,7 +226,8 @@ impl<'de> Deserialize<'de> for BcryptHash {
         match parts.get_cost() {
             4..=MAX_COST => Ok(Self(parts)),
             cost => Err(D::Error::custom(format!(
-                "a bcrypt cost of {cost} is refused: 4 to {MAX_COST} are accepted, 10 is usual"
+                "a bcrypt cost of {cost} is refused: 4 to {MAX_COST} are accepted, for each further one doubles the time of a check, and \
+                 anybody can ask for one; hash the password anew (htpasswd -nBC 10 \"\"), 10 is usual"
             ))),
         }
     }
@@ -262,4 +285,29 @@ fn fault(error: &serde_yaml::Error) -> Fault {
     };
     let place = error.location().map(|location| (location.line(), location.column()));
     Fault { place, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, millis) in [
+            ("0", 0),
+            ("100ms", 100),
+            ("0.5s", 500),
+            (".5s", 500),
+            ("1m30s", 90_000),
+            ("1h0m0.25s", 3_600_250),
+            ("5000000ns", 5),
+            ("7000us", 7),
+            ("7000µs", 7),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "1", "s", "-1s", "1 s", "1d", "1.5.5s", "..s", "1e3s", "9999999999h", "1s1", "ms1"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 }

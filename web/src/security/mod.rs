@@ -22,11 +22,12 @@ use std::time::Instant;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::burst::Burst;
+use crate::neighbourhood::Neighbourhood;
 use crate::{Peer, Response, StatusCode, header};
 use bearer::Token;
 pub use counters::Counters;
 pub(crate) use counters::Reason;
-use password::{Checker, Claim, Neighbourhood, Verdict};
+use password::{Checker, Claim, Verdict};
 use settings::Settings;
 use tls::Clients;
 pub(crate) use tls::Tls;

@@ -25,7 +25,9 @@ impl Version {
         match name {
             "TLS12" => Ok(Self::Tls12),
             "TLS13" => Ok(Self::Tls13),
-            "TLS10" | "TLS11" => Err(format!("{name} is not served: rustls has TLS12 and TLS13 only")),
+            "TLS10" | "TLS11" => {
+                Err(format!("{name} is not served: rustls has TLS12 and TLS13 only; write TLS12"))
+            }
             _ => Err(format!("unknown TLS version {name:?}; known here: TLS12, TLS13")),
         }
     }
@@ -44,7 +46,7 @@ impl Suite {
         let weak = ["_CBC_", "_RC4_", "_3DES_", "TLS_RSA_"].iter().any(|part| name.contains(part));
         Err(if weak {
             format!(
-                "{name:?} is not served: rustls has neither CBC nor RC4, nor suites without forward secrecy; known here: {known}"
+                "{name:?} is not served: rustls has neither CBC nor RC4, nor suites without forward secrecy; leave it out; known here: {known}"
             )
         } else {
             format!("unknown cipher suite {name:?}; known here: {known}")
@@ -69,7 +71,9 @@ impl Curve {
             "CurveP256" => NamedGroup::secp256r1,
             "CurveP384" => NamedGroup::secp384r1,
             "CurveP521" | "X25519MLKEM768" => {
-                return Err(format!("{name} is not served: ring has X25519, CurveP256 and CurveP384"));
+                return Err(format!(
+                    "{name} is not served: ring has X25519, CurveP256 and CurveP384; leave it out"
+                ));
             }
             _ => return Err(format!("unknown curve {name:?}; known here: X25519, CurveP256, CurveP384")),
         };

@@ -101,7 +101,9 @@ impl Tls {
         let mut config = match client {
             Some(client) => builder
                 .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(client.certificate.as_bytes()).unwrap()],
+                    CertificateDer::pem_slice_iter(client.certificate.as_bytes())
+                        .map(Result::unwrap)
+                        .collect(),
                     PrivateKeyDer::from_pem_slice(client.key.as_bytes()).unwrap(),
                 )
                 .unwrap(),
