@@ -1,5 +1,5 @@
 # checks.sh: sourced by scripts that check many things and tell all of them, a line each.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # failed is for the script that sources this
 
 failed=0
 
