@@ -10,18 +10,8 @@ if [ -z "$servers" ] || [ ! -x "$servers/bin/promtool" ] || [ ! -x "$servers/bin
   exit 2
 fi
 cd "$here" || exit 2
-failed=0
-
-# Runs $2... and prints its output only where it fails, for promtool says much when all is well.
-check() {
-  local what=$1 output; shift
-  if output=$("$@" 2>&1); then
-    echo "ok      $what"
-  else
-    failed=1
-    printf 'FAILED  %s\n%s\n' "$what" "$output"
-  fi
-}
+# shellcheck source=packaging/checks.sh
+. ../packaging/checks.sh
 
 # Every alert has a page, and every page an alert.
 runbooks() {

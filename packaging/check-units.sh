@@ -6,17 +6,8 @@ cd "$(dirname "$0")/.." || exit 2
 units=packaging/systemd
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-failed=0
-
-check() {
-  local what=$1 output; shift
-  if output=$("$@" 2>&1); then
-    echo "ok      $what"
-  else
-    failed=1
-    printf 'FAILED  %s\n%s\n' "$what" "$output"
-  fi
-}
+# shellcheck source=packaging/checks.sh
+. packaging/checks.sh
 
 exposure() { systemd-analyze security --offline=true --no-pager --threshold=15 "$1"; }
 
