@@ -11,7 +11,10 @@ use crate::key::{
 };
 use crate::netlink::{Attribute, Attributes, Malformed};
 use crate::state::{SctpState, State, TcpState};
+use plain::Plain;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+mod plain;
 
 const NFGENMSG: usize = 4;
 const AF_INET: u8 = 2;
@@ -38,6 +41,11 @@ const CTA_COUNTERS_BYTES: u16 = 2;
 /// Decodes the payload of one `IPCTNL_MSG_CT_NEW`. Ok(None) is a family that is neither IPv4 nor IPv6.
 #[inline]
 pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
+    read(payload, plain::entry)
+}
+
+#[inline]
+fn read(payload: &[u8], recognise: impl Fn(&[u8]) -> Plain<'_>) -> Result<Option<Flow>, Malformed> {
     let (header, attributes) =
         payload.split_first_chunk::<NFGENMSG>().ok_or(Malformed("an entry shorter than its nfgenmsg"))?;
     let family = match header[0] {
@@ -45,16 +53,16 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
         AF_INET6 => Family::Ipv6,
         _ => return Ok(None),
     };
-    let mut original = None;
-    let mut reply = None;
+    let plain = recognise(attributes);
+    let [mut original, mut reply] = plain.tuples;
     let mut zone = Zone::Both(0);
-    let mut status = Status(0);
+    let mut status = plain.status;
     let mut protoinfo = None;
-    let mut timeout = None;
-    let (mut id, mut mark) = (None, 0);
+    let mut timeout = plain.timeout;
+    let (mut id, mut mark) = (plain.id, plain.mark);
     let mut counters: [Option<Counters>; 2] = [None; 2];
     let mut synproxy = false;
-    for attribute in Attributes(attributes) {
+    for attribute in Attributes(plain.rest) {
         let attribute = attribute?;
         match attribute.kind {
             CTA_TUPLE_ORIG => {
@@ -106,43 +114,9 @@ pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
     }))
 }
 
-/// An attribute's header as the kernel writes it: length without padding, type.
-const fn header(len: u16, kind: u16) -> [u8; 4] {
-    let ([a, b], [c, d]) = (len.to_ne_bytes(), kind.to_ne_bytes());
-    [a, b, c, d]
-}
-
-/// A tuple of IPv4 with ports and without a zone, byte for byte as `ctnetlink_dump_tuples` lays it out, which nearly all are. None: it
-/// is laid out otherwise, and is read attribute by attribute.
-#[inline]
-fn plain_tuple(value: &[u8]) -> Option<Tuple> {
-    const NESTED: u16 = 0x8000;
-    const HEADERS: [(usize, [u8; 4]); 7] = [
-        (0, header(20, NESTED | CTA_TUPLE_IP)),
-        (4, header(8, CTA_IP_V4_SRC)),
-        (12, header(8, CTA_IP_V4_DST)),
-        (20, header(28, NESTED | CTA_TUPLE_PROTO)),
-        (24, header(5, CTA_PROTO_NUM)),
-        (32, header(6, CTA_PROTO_SRC_PORT)),
-        (40, header(6, CTA_PROTO_DST_PORT)),
-    ];
-    let bytes: &[u8; 48] = value.try_into().ok()?;
-    let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-    if !HEADERS.iter().all(|(at, header)| word(*at) == *header) {
-        return None;
-    }
-    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    Some(Tuple {
-        src: IpAddr::V4(Ipv4Addr::from(word(8))),
-        dst: IpAddr::V4(Ipv4Addr::from(word(16))),
-        protocol: Protocol(bytes[28]),
-        l4: L4::Ports { src: port(36), dst: port(44) },
-    })
-}
-
 #[inline]
 fn tuple(nest: Attribute<'_>) -> Result<(Tuple, Option<u16>), Malformed> {
-    match plain_tuple(nest.value) {
+    match plain::tuple(nest.value) {
         Some(tuple) => Ok((tuple, None)),
         None => walked_tuple(nest),
     }
@@ -231,6 +205,21 @@ fn state(
         _ if status.offload() => return Ok((State::Offload, false)),
         _ => return Ok((State::of_status(status), false)),
     };
+    let plain = protoinfo.filter(|_| protocol == Protocol::TCP).and_then(|info| plain::tcp(info.value));
+    let (number, flags) = match plain {
+        Some(read) => read,
+        None => walked_protoinfo(protoinfo, kind)?,
+    };
+    let picked_up = protocol == Protocol::TCP && flags & BE_LIBERAL != 0;
+    let state = match protocol {
+        _ if status.offload() => State::Offload,
+        Protocol::TCP => State::Tcp(TcpState::ALL.get(number).copied().unwrap_or(TcpState::Unknown)),
+        _ => State::Sctp(SctpState::ALL.get(number).copied().unwrap_or(SctpState::Unknown)),
+    };
+    Ok((state, picked_up))
+}
+
+fn walked_protoinfo(protoinfo: Option<Attribute<'_>>, kind: u16) -> Result<(usize, u8), Malformed> {
     let (mut number, mut flags) = (0, 0);
     for nest in protoinfo.into_iter().flat_map(|info| info.nested()) {
         let nest = nest?;
@@ -246,13 +235,7 @@ fn state(
             }
         }
     }
-    let picked_up = protocol == Protocol::TCP && flags & BE_LIBERAL != 0;
-    let state = match protocol {
-        _ if status.offload() => State::Offload,
-        Protocol::TCP => State::Tcp(TcpState::ALL.get(number).copied().unwrap_or(TcpState::Unknown)),
-        _ => State::Sctp(SctpState::ALL.get(number).copied().unwrap_or(SctpState::Unknown)),
-    };
-    Ok((state, picked_up))
+    Ok((number, flags))
 }
 
 /// Entries made over ctnetlink (`conntrack -I`, conntrackd) carry an empty one: `ctnetlink_create_conntrack` adds it to each. A

@@ -139,27 +139,81 @@ fn recorded_tuples() -> Vec<&'static [u8]> {
 }
 
 #[test]
-fn what_the_kernel_writes_of_ipv4_with_ports_is_read_at_once() {
-    let plain = recorded_tuples().into_iter().filter(|value| plain_tuple(value).is_some()).count();
-    let with_ports =
-        |flow: &Flow| flow.family == Family::Ipv4 && matches!(flow.original.l4, L4::Ports { .. });
+fn what_the_kernel_writes_of_tuples_with_ports_is_read_at_once() {
+    let plain = recorded_tuples().into_iter().filter(|value| plain::tuple(value).is_some()).count();
+    let with_ports = |flow: &Flow| matches!(flow.original.l4, L4::Ports { .. });
     let zones = |flow: &Flow| usize::from(!matches!(flow.zone, Zone::Both(_)));
     let expected: usize = flows().iter().filter(|flow| with_ports(flow)).map(|flow| 2 - zones(flow)).sum();
     assert_eq!(plain, expected, "two an entry, less the one that has a zone in it");
 }
 
+#[test]
+fn what_the_kernel_writes_of_entries_with_ports_and_without_a_zone_is_read_at_once() {
+    let entries = Messages(DUMP).map(|message| message.unwrap().payload);
+    let plain = entries.filter(|payload| plain::entry(&payload[NFGENMSG..]).id.is_some()).count();
+    let expected = |flow: &Flow| matches!((flow.original.l4, flow.zone), (L4::Ports { .. }, Zone::Both(0)));
+    assert_eq!(plain, flows().iter().filter(|flow| expected(flow)).count());
+    assert_eq!(plain, 7, "TCP, UDP, UDP-Lite and SCTP, one of them IPv6");
+    let tcp = Messages(DUMP).map(|message| message.unwrap().payload).filter(|payload| {
+        let attributes = Attributes(&payload[NFGENMSG..]).map(Result::unwrap);
+        attributes.filter(|a| a.kind == CTA_PROTOINFO).any(|info| plain::tcp(info.value).is_some())
+    });
+    assert_eq!(tcp.count(), 6, "every TCP entry");
+}
+
+/// Nothing recognised: the entry, each tuple and the TCP state walked attribute by attribute.
+fn walked(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
+    read(payload, Plain::nothing)
+}
+
 proptest::proptest! {
     #[test]
-    fn what_is_read_at_once_is_what_is_read_one_by_one(which in 0usize..26, changes in proptest::collection::vec((0usize..48, proptest::num::u8::ANY), 0..4)) {
+    fn a_tuple_read_at_once_is_the_one_read_one_by_one(which in 0usize..26, changes in proptest::collection::vec((0usize..72, proptest::num::u8::ANY), 0..4)) {
         let mut value = recorded_tuples()[which].to_vec();
         for (at, byte) in changes {
             if let Some(changed) = value.get_mut(at) {
                 *changed = byte;
             }
         }
-        if let Some(plain) = plain_tuple(&value) {
+        if let Some(plain) = plain::tuple(&value) {
             proptest::prop_assert_eq!(walked_tuple(Attribute { kind: CTA_TUPLE_ORIG, value: &value }), Ok((plain, None)));
         }
+    }
+
+    #[test]
+    fn a_tcp_state_read_at_once_is_the_one_read_one_by_one(which in 0usize..13, changes in proptest::collection::vec((0usize..44, proptest::num::u8::ANY), 0..4)) {
+        let payload = Messages(DUMP).nth(which).unwrap().unwrap().payload;
+        let info = Attributes(&payload[NFGENMSG..]).map(Result::unwrap).find(|a| a.kind == CTA_PROTOINFO);
+        if let Some(info) = info {
+            let mut value = info.value.to_vec();
+            for (at, byte) in changes {
+                if let Some(changed) = value.get_mut(at) {
+                    *changed = byte;
+                }
+            }
+            if let Some(plain) = plain::tcp(&value) {
+                let info = Attribute { kind: CTA_PROTOINFO, value: &value };
+                proptest::prop_assert_eq!(walked_protoinfo(Some(info), CTA_PROTOINFO_TCP), Ok(plain));
+            }
+        }
+    }
+
+    /// Changed bytes, entries cut short, and attributes that come twice, which the last of them wins.
+    #[test]
+    fn an_entry_read_at_once_is_the_one_read_one_by_one(
+        which in 0usize..13, then in proptest::option::of(0usize..13), cut in 0usize..400,
+        changes in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..4),
+    ) {
+        let payload = |which: usize| Messages(DUMP).nth(which).unwrap().unwrap().payload;
+        let mut entry = payload(which).to_vec();
+        entry.extend(then.map(payload).into_iter().flat_map(|more| &more[NFGENMSG..]));
+        entry.truncate(entry.len().saturating_sub(cut.saturating_sub(300)));
+        for (at, byte) in changes {
+            if let Some(changed) = entry.get_mut(at) {
+                *changed = byte;
+            }
+        }
+        proptest::prop_assert_eq!(flow(&entry), walked(&entry));
     }
 }
 
