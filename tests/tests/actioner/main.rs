@@ -9,6 +9,7 @@ mod faults;
 mod fire;
 mod hoarder;
 mod immunity;
+mod injected;
 mod kept;
 mod kernel;
 mod killed;
