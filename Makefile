@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 # What the tests look at the kernel with. None of these packages starts anything.
-TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime
+TOOLS := conntrack ipset iptables nftables iproute2 util-linux procps faketime strace
 # Rust links with it.
 COMPILER := gcc libc6-dev
 CARGO := cargo
@@ -92,8 +92,9 @@ soak-kill: build ## KILLS=1000 ends of a working actioner by SIGKILL, each follo
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
 
-load: ## 10,000 scrapes over 100 connections, with clients beside them that send slowly or never read, until their limits end them
+load: ## 10,000 scrapes over 100 connections, with clients beside them that send slowly or never read, until their limits end them; 10,000 idle connections and 10,000 of TLS at both programs
 	@packaging/need.sh $(COMPILER) $(TOOLS)
+	$(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --nocapture fire::
 	$(CARGO) test --quiet --locked -p tests --test load -- --ignored --exact --nocapture ten_thousand_scrapes_and_every_slow_client_is_ended_by_its_limit
 
 # FUZZ=webhook: that target alone. FUZZ_RUNS: executions of each; FUZZ_SECONDS: at most so long each (0: until the runs are done).

@@ -64,6 +64,8 @@ pub struct Effects {
     pub host_before: Option<Host>,
     /// What the kernel held when it was last asked.
     pub in_kernel: HashSet<IpNet>,
+    /// Whether it answered: else nobody knows what is in force.
+    pub kernel_answers: bool,
     /// Bans that the kernel did not take, and that were spoken of.
     pub failing: HashSet<IpNet>,
     /// Bans that a pause caught between decision and kernel: they wait for its end.

@@ -12,6 +12,7 @@ use crate::plan::{Plan, enforced_bans};
 use crate::policy::Policy;
 use crate::reconcile::{Differences, differences};
 use crate::refusal::Refusal;
+use crate::wall::Wall;
 use ipnet::IpNet;
 use std::collections::HashSet;
 
@@ -150,8 +151,17 @@ impl Effects {
         if self.flooded.is_some_and(|seen| seen.elapsed() > FLOOD_SHOWN) {
             self.mind_flood(None);
         }
+        self.tell_of_when(now);
         self.keep(now);
         self.metrics.expired(ended);
+    }
+
+    /// Since when what is shown of the kernel is true: where its sets or rules cannot be read, or somebody holds the lock of
+    /// iptables, that is a while ago.
+    fn tell_of_when(&self, now: Now) {
+        if self.kernel_answers {
+            self.metrics.looked(self.wall.as_ref().map_or(now.wall, Wall::looked_at));
+        }
     }
 
     /// Somebody panicked whom we did not hear: read before each batch, and at each look.
@@ -260,10 +270,12 @@ impl Effects {
         let elements = match wall.list() {
             Ok(elements) => elements,
             Err(error) => {
-                tracing::error!(%error, "the kernel's sets cannot be read: whether bans are in force is not known");
+                self.kernel_answers = false;
+                tracing::error!(%error, "the kernel's sets cannot be read: whether bans are in force is not known, so none is called so");
                 return;
             }
         };
+        self.kernel_answers = true;
         let there: HashSet<IpNet> = elements.iter().map(|element| element.net).collect();
         self.state.forget_permanent(|net| there.contains(net));
         let state = &self.state;

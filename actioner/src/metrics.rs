@@ -90,6 +90,7 @@ pub struct Metrics {
     active: Gauge,
     active_limit: Gauge,
     enforced: Gauge,
+    looked: Fraction,
     enforcing: Gauge,
     flood: Gauge,
     paused: Gauge,
@@ -150,6 +151,7 @@ impl Metrics {
             active: Gauge::default(),
             active_limit: Gauge::default(),
             enforced: Gauge::default(),
+            looked: Fraction::default(),
             enforcing: Gauge::default(),
             flood: Gauge::default(),
             paused: Gauge::default(),
@@ -227,7 +229,11 @@ impl Metrics {
         let at_once =
             "Bans that may be in force at once (limits.active_bans); the sets have room for as many";
         named("active_bans_limit", at_once, Box::new(self.active_limit.clone()));
-        named("enforced_bans", "Bans that the kernel's sets hold", Box::new(self.enforced.clone()));
+        let enforced =
+            "Bans that the kernel's sets hold and a rule drops; 0 where the kernel cannot be asked";
+        named("enforced_bans", enforced, Box::new(self.enforced.clone()));
+        let looked = "When sets and rules were last read in the kernel without an error, in seconds since 1970: enforced_bans and keep_reachable_ports are of then";
+        named("last_look_timestamp_seconds", looked, Box::new(self.looked.clone()));
         named(
             "enforcing",
             "1 if any rule of the policy is enforced, 0 in dry run",
@@ -374,6 +380,11 @@ impl Metrics {
         self.enforcing.set(i64::from(enforcing));
         self.reload_ok.set(1);
         self.reload_at.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// Sets and rules were read.
+    pub fn looked(&self, at: SystemTime) {
+        self.looked.set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
     }
 
     /// A policy could not be read; the one before stays.

@@ -245,6 +245,7 @@ fn effects(
         adopts,
         host_before: None,
         in_kernel: HashSet::new(),
+        kernel_answers: true,
         failing: HashSet::new(),
         withheld: HashSet::new(),
         switch: Arc::default(),

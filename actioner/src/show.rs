@@ -13,7 +13,8 @@ impl Effects {
     pub(crate) fn show(&mut self, now: Now) {
         let enforces = self.policy.enforces_anything();
         // What is in a set that no rule asks is not in force.
-        let drops = |net: &&IpNet| self.wall.as_ref().is_none_or(|wall| wall.drops(net));
+        let drops =
+            |net: &&IpNet| self.kernel_answers && self.wall.as_ref().is_none_or(|wall| wall.drops(net));
         let in_force: HashSet<IpNet> = self.in_kernel.iter().filter(drops).copied().collect();
         let active = if self.wall.is_some() { self.state.active(now) } else { in_force.len() };
         let budget = self.state.budget(&self.policy.limits, enforces, now);

@@ -8,7 +8,7 @@ use crate::firewall::{
 };
 use ipnet::IpNet;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// So long a look at sets and rule is trusted: each costs two runs of iptables, some 10 ms.
 const TRUSTED: Duration = Duration::from_secs(4);
@@ -19,6 +19,8 @@ pub struct Wall {
     _alone: Alone,
     set: String,
     looked: Instant,
+    /// The same by the wall clock.
+    looked_at: SystemTime,
     /// What was put back and not yet asked for, in the metric's words.
     drifts: Vec<&'static str>,
     /// Why IPv4 and IPv6 sources cannot be banned, if they cannot.
@@ -39,6 +41,7 @@ impl Wall {
             _alone: alone,
             set: set.to_owned(),
             looked: Instant::now(),
+            looked_at: SystemTime::now(),
             drifts: Vec::new(),
             broken,
         };
@@ -51,6 +54,8 @@ impl Wall {
     /// # Errors
     /// IPv4 cannot be put in place.
     pub fn ensure(&mut self) -> Result<Ensured, FirewallError> {
+        // Before the look, which can wait for somebody's lock: what changes meanwhile may not be in it.
+        let began = (Instant::now(), SystemTime::now());
         let ensured = self.firewall.ensure().inspect_err(|error| {
             self.broken = [(); 2].map(|()| Some(error.to_string()));
         })?;
@@ -65,7 +70,7 @@ impl Wall {
             }
         }
         self.broken = broken;
-        self.looked = Instant::now();
+        (self.looked, self.looked_at) = began;
         Ok(ensured)
     }
 
@@ -111,6 +116,11 @@ impl Wall {
             }
         }
         Ok(())
+    }
+
+    /// When sets and rule were last looked at, without an error.
+    pub fn looked_at(&self) -> SystemTime {
+        self.looked_at
     }
 
     /// What had to be put back since this was last asked: `set`, `rule`.

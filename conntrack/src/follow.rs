@@ -47,7 +47,8 @@ enum Doubt {
 #[derive(Debug)]
 pub struct Followed {
     announcements: Link,
-    questions: Link,
+    /// Absent after an answer that was not read to its end: the kernel would refuse the next question with EBUSY.
+    questions: Option<Link>,
     own: Arc<OwnAddresses>,
     doubt: Doubt,
     read_at: Instant,
@@ -66,10 +67,9 @@ impl Followed {
         GROUPS.iter().try_for_each(|group| announcements.subscribe(*group, ASKED))?;
         // A kernel that lacks the group has no such objects.
         let _ = announcements.subscribe(NEXTHOP, ASKED);
-        let questions = Link::open(Channel::Route, ASKED)?;
         let mut followed = Followed {
             announcements,
-            questions,
+            questions: None,
             own: Arc::default(),
             doubt: Doubt::Missed,
             read_at: Instant::now(),
@@ -88,7 +88,12 @@ impl Followed {
         self.listen()?;
         if self.is_due() {
             let began = Instant::now();
-            self.own = Arc::new(OwnAddresses::read_over(&mut self.questions)?);
+            let mut questions = match self.questions.take() {
+                Some(link) => link,
+                None => Link::open(Channel::Route, ASKED)?,
+            };
+            self.own = Arc::new(OwnAddresses::read_over(&mut questions)?);
+            self.questions = Some(questions);
             self.took = began.elapsed();
             self.read_at = Instant::now();
             self.readings += 1;

@@ -18,6 +18,7 @@ pub mod flood;
 pub mod guard;
 pub mod honest;
 pub mod http;
+pub mod injection;
 pub mod limit;
 pub mod listing;
 pub mod netns;

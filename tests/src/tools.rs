@@ -27,11 +27,13 @@ pub enum Tool {
     Sysctl,
     /// Gives one program a wall clock of its own.
     Faketime,
+    /// Lets system calls of a running program fail.
+    Strace,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Conntrack,
         Self::Ipset,
         Self::Iptables,
@@ -42,6 +44,7 @@ impl Tool {
         Self::Perl,
         Self::Sysctl,
         Self::Faketime,
+        Self::Strace,
     ];
 
     /// The program's name and Debian's package that has it.
@@ -57,6 +60,7 @@ impl Tool {
             Self::Perl => ("perl", "perl-base"),
             Self::Sysctl => ("sysctl", "procps"),
             Self::Faketime => ("faketime", "faketime"),
+            Self::Strace => ("strace", "strace"),
         }
     }
 

@@ -277,6 +277,21 @@ fn tests_that_the_threat_model_names_exist() {
     assert!(missing.is_empty(), "named in docs/threat-model.md, and no test: {missing:#?}");
 }
 
+/// What the programs withstand is shown by tests: each is in the file that the page says.
+#[test]
+fn tests_that_the_attacks_page_names_stand_in_their_files() {
+    let page = read(&workspace().join("docs/attacks.md"));
+    let named = Regex::new(r"`([a-z0-9/_]+)::([a-z0-9_]+)`").unwrap();
+    let named: Vec<_> = named.captures_iter(&page).map(|found| found.extract::<2>().1).collect();
+    assert!(named.len() > 30, "only {named:?}");
+    let stands = |file: &str, name: &str| {
+        let text = fs::read_to_string(workspace().join(format!("{file}.rs"))).unwrap_or_default();
+        text.contains(&format!("fn {name}("))
+    };
+    let missing: Vec<_> = named.iter().filter(|[file, name]| !stands(file, name)).collect();
+    assert!(missing.is_empty(), "named in docs/attacks.md, and not there: {missing:#?}");
+}
+
 #[test]
 fn commands_and_anchors_are_read_as_people_write_them() {
     let page = "Use `conntrack-actioner ban ADDR --for 1h --reason \"two words\"` or\n\n    $ conntrack-exporter top --once | head\n    systemctl status conntrack-actioner\n";

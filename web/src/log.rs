@@ -1,6 +1,6 @@
 //! The `--log.*` flags, as node_exporter has them, and where lines go: standard error.
 
-use std::io;
+use std::io::{self, Write};
 
 use tracing::level_filters::LevelFilter;
 
@@ -39,6 +39,21 @@ pub enum Format {
     Json,
 }
 
+/// Standard error, whose own errors nobody hears: what cannot be written would be told there again, by a macro that panics when that
+/// fails as well, and a full disk under the log would end the program.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _lost_or_not = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Flags {
     /// Sends this process's log lines to standard error from here on.
     ///
@@ -54,11 +69,11 @@ impl Flags {
         match self.format {
             Format::Logfmt => {
                 let lines = tracing_logfmt::builder().subscriber_builder();
-                lines.with_max_level(level).with_writer(io::stderr).init();
+                lines.with_max_level(level).with_writer(|| Lines).init();
             }
             Format::Json => {
                 let lines = tracing_subscriber::fmt().json().flatten_event(true);
-                lines.with_max_level(level).with_writer(io::stderr).init();
+                lines.with_max_level(level).with_writer(|| Lines).init();
             }
         }
     }

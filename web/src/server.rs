@@ -186,7 +186,7 @@ where
                 let limit = self.slots.limit();
                 match slot {
                     Some(_) => {
-                        tracing::warn!(%peer, limit, count, "too many connections: whoever holds most of them makes room")
+                        tracing::warn!(%peer, limit, count, "too many connections: whoever holds most of them makes room");
                     }
                     None => tracing::warn!(%peer, limit, count, "too many connections: turned away with 503"),
                 }

@@ -6,6 +6,7 @@ mod advise;
 mod failures;
 mod formats;
 mod lab;
+mod machine;
 mod metrics;
 mod sharing;
 mod sockets;

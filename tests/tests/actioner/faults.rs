@@ -1,6 +1,6 @@
 //! Faults from outside, and what the user sees of them: a lock that another program keeps, a neighbour that goes away with its link.
 
-use std::{fs, net::UdpSocket, os::unix::fs::symlink, process::Command};
+use std::{fs, net::UdpSocket, os::unix::fs::symlink, process::Command, time::SystemTime};
 
 use nix::sys::signal::Signal;
 use tests::{
@@ -67,7 +67,20 @@ fn while_another_holds_the_lock_of_iptables_no_ban_is_called_in_force_and_when_i
     let pid = actioner.process().id().to_string();
     let mut holder = holder(&lab, &pid)?;
     legacy(&lab, &home, "-F")?;
-    enforced(&actioner, 0.0)?;
+    let flushed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    // While it waits for the lock it shows what it saw before, and says of when that is.
+    wait_until("no ban to be called in force", SOON + SOON, || {
+        let (enforced, seen) =
+            (actioner.metric("enforced_bans"), actioner.metric("last_look_timestamp_seconds"));
+        match (enforced, seen) {
+            (Ok(0.0), Ok(_)) => Ok(()),
+            (Ok(bans), Ok(seen)) => {
+                assert!(seen < flushed, "{bans} in force as of {seen}, and the rule went at {flushed}");
+                Err(format!("{bans} as of {seen}"))
+            }
+            other => panic!("{other:?}"),
+        }
+    })?;
     let log = actioner.log();
     let said = log.lines().find(|line| line.contains("sets or drop rule cannot be put in place"));
     let said = said.unwrap_or_else(|| panic!("{log}"));
@@ -154,4 +167,15 @@ fn a_neighbour_that_goes_away_with_its_link_and_its_entries_ends_no_ban_no_watch
         assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
     }
     Ok(())
+}
+
+#[test]
+fn a_log_that_takes_no_line_costs_no_ban() -> Result<()> {
+    let lab = quiet("speechless")?;
+    fill(&lab, HIM, 30)?;
+    let home = Home::new(POLICY);
+    let mut actioner = home.start_on(&lab, "exec >/dev/full 2>&1")?;
+    assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1);
+    assert_eq!(actioner.log(), "", "nothing could be written");
+    actioner.process().running()
 }

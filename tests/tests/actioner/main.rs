@@ -10,6 +10,7 @@ mod faults;
 mod fire;
 mod hoarder;
 mod immunity;
+mod injected;
 mod kept;
 mod kernel;
 mod killed;
