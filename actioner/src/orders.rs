@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(with_company(reload(), &receive).len(), 100);
         let began = Instant::now();
         assert_eq!(with_company(reload(), &receive).len(), 1);
-        assert!(began.elapsed() < Duration::from_secs(1));
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

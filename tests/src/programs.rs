@@ -18,7 +18,7 @@ use crate::{
     wait::wait_until,
 };
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 
 /// A program of this workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Program {
     /// `address` is where the arguments make it listen.
     ///
     /// # Errors
-    /// When it ends by itself or is not ready within half a minute.
+    /// When it ends by itself or is not ready within a minute.
     pub fn start(
         self,
         namespace: &Namespace,
@@ -84,7 +84,7 @@ impl Running {
     /// Starts `command` and waits until `/-/ready` answers 200.
     ///
     /// # Errors
-    /// When it ends by itself or is not ready within half a minute; the failure has its output.
+    /// When it ends by itself or is not ready within a minute; the failure has its output.
     pub fn start(namespace: &Namespace, command: Command, address: Server) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let process = namespace.spawn(command)?;

@@ -16,7 +16,18 @@ pub(crate) fn banned(namespace: &Namespace) -> Vec<String> {
     nets
 }
 
+/// Ends it without a word, once what it has acknowledged is on the disk: a disk that takes longer than half a second for it is not waited
+/// for, which is said.
 pub(crate) fn kill(actioner: &mut Actioner<'_>) -> Result<()> {
+    wait_until("the state to be written down", SOON, || match actioner.metric("store_degraded") {
+        Ok(0.0) => Ok(()),
+        other => Err(format!("{other:?}\n{}", actioner.log())),
+    })?;
+    kill_now(actioner)
+}
+
+/// At this very moment.
+pub(crate) fn kill_now(actioner: &mut Actioner<'_>) -> Result<()> {
     actioner.process().signal(Signal::SIGKILL)?;
     actioner.process().wait(SOON).map(drop)
 }
