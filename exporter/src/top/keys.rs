@@ -9,6 +9,8 @@ pub(super) enum Key {
     Backspace,
     /// Ctrl-C or Ctrl-D: in raw mode they are bytes like any other.
     Interrupt,
+    /// Ctrl-Z.
+    Suspend,
 }
 
 /// The keys in what was read at once. Escape sequences (arrows and the like) mean nothing here.
@@ -18,6 +20,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Key> {
     while let Some((first, mut tail)) = rest.split_first() {
         match first {
             0x03 | 0x04 => keys.push(Key::Interrupt),
+            0x1a => keys.push(Key::Suspend),
             b'\r' | b'\n' => keys.push(Key::Enter),
             0x08 | 0x7f => keys.push(Key::Backspace),
             0x1b => match tail.first() {
@@ -48,7 +51,7 @@ mod tests {
         assert_eq!(keys(b"\x1b"), [Key::Escape]);
         assert_eq!(keys(b"\x1b[Aq\x1b[15~s\x1bOPe"), [Key::Char('q'), Key::Char('s'), Key::Char('e')]);
         assert_eq!(keys(b"\x1b[1;"), []);
-        assert_eq!(keys(b"\x03"), [Key::Interrupt]);
+        assert_eq!(keys(b"\x03\x1a"), [Key::Interrupt, Key::Suspend]);
         assert_eq!(keys("ü".as_bytes()), []);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ pub(super) async fn run(mut looking: Looking, view: View, interval: Duration) ->
         first = looking.next() => first.map_err(TopError::Look)?,
     };
     let mut resized = signal(SignalKind::window_change())?;
+    let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
     let mut typed = terminal::typed()?;
     let mut live = Live { growth: Growth::default(), view, trouble: None, terminal: Terminal::take()? };
     live.growth.add(first);
@@ -47,11 +49,16 @@ pub(super) async fn run(mut looking: Looking, view: View, interval: Duration) ->
                 live.take(seen);
             }
             _ = resized.recv() => {}
+            _ = continued.recv() => live.terminal.begin()?,
             bytes = typed.recv() => {
                 // The terminal is gone.
                 let Some(bytes) = bytes else { return Ok(()) };
                 match live.press(&bytes) {
                     Then::Quit => return Ok(()),
+                    Then::Suspend => {
+                        live.terminal.suspend();
+                        continue;
+                    }
                     Then::Nothing => continue,
                     Then::Redraw => {}
                 }
@@ -84,8 +91,9 @@ impl Live {
     fn press(&mut self, bytes: &[u8]) -> Then {
         let mut then = Then::Nothing;
         for key in keys(bytes) {
-            match self.view.press(key) {
-                Then::Quit => return Then::Quit,
+            let asked = self.view.press(key);
+            match asked {
+                Then::Quit | Then::Suspend => return asked,
                 Then::Redraw => then = Then::Redraw,
                 Then::Nothing => {}
             }
@@ -95,7 +103,7 @@ impl Live {
 
     fn draw(&self) -> io::Result<()> {
         let Some(look) = self.growth.latest() else { return Ok(()) };
-        let lines = screen(look, &self.growth, &self.view, self.trouble.as_deref(), self.terminal.height());
+        let lines = screen(look, &self.growth, &self.view, self.trouble.as_deref(), self.terminal.size());
         self.terminal.draw(&lines)
     }
 }

@@ -12,6 +12,7 @@ mod live;
 mod look;
 mod rows;
 mod screen;
+mod table;
 mod terminal;
 mod view;
 

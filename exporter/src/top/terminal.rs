@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::thread;
+use std::{panic, thread};
 
+use rustix::process::{Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::sync::mpsc;
 
@@ -24,23 +25,41 @@ impl Terminal {
     /// Takes it. `NO_COLOR` and `TERM=dumb` are obeyed.
     pub(super) fn take() -> io::Result<Terminal> {
         let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        let at_panic = before.clone();
+        let say = panic::take_hook();
+        // As released, a panic ends the program where it is, and nothing is dropped.
+        panic::set_hook(Box::new(move |why| {
+            give_back(&at_panic);
+            say(why);
+        }));
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let terminal = Terminal { before, colour: !no_colour && !dumb };
-        // Alternate screen, no cursor (xterm's control sequences; every terminal of today has them).
-        show("\x1b[?1049h\x1b[?25l")?;
+        terminal.begin()?;
         Ok(terminal)
     }
 
-    /// Lines that fit now.
-    pub(super) fn height(&self) -> usize {
-        self.size().0
+    /// Raw, on the other screen: at the start, and when a shell has had it meanwhile.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        let mut raw = self.before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        // Alternate screen, no cursor (xterm's control sequences; every terminal of today has them).
+        show("\x1b[?1049h\x1b[?25l")
     }
 
-    fn size(&self) -> (usize, usize) {
+    /// Ctrl-Z: the shell has it until it says `fg`, which SIGCONT tells. Without a shell that could say so, nothing happens.
+    pub(super) fn suspend(&self) {
+        let Some(parent) = getppid() else { return };
+        let here = getsid(None).is_ok_and(|session| getsid(Some(parent)) == Ok(session));
+        if here && getpgid(Some(parent)) != Ok(getpgrp()) {
+            give_back(&self.before);
+            let _ = kill_current_process_group(Signal::TSTP);
+        }
+    }
+
+    /// Lines and columns that fit now.
+    pub(super) fn size(&self) -> (usize, usize) {
         let or = |known: u16, otherwise: usize| if known == 0 { otherwise } else { known.into() };
         tcgetwinsize(io::stdout())
             .map_or((HEIGHT, WIDTH), |size| (or(size.ws_row, HEIGHT), or(size.ws_col, WIDTH)))
@@ -54,10 +73,14 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The program ends: there is nobody left to tell.
-        let _ = show("\x1b[?25h\x1b[?1049l");
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        give_back(&self.before);
     }
+}
+
+/// The program ends or stops: there is nobody to tell of a failure.
+fn give_back(before: &Termios) {
+    let _ = show("\x1b[?25h\x1b[?1049l");
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
 }
 
 fn show(text: &str) -> io::Result<()> {
@@ -73,7 +96,7 @@ fn paint(lines: &[Line], width: usize, colour: bool) -> String {
         let text: String = line.text.chars().take(width).collect();
         let code = match line.tone {
             _ if !colour => "",
-            Tone::Plain => "",
+            Tone::Plain | Tone::Quiet => "",
             Tone::Heading => "\x1b[7m",
             Tone::Calm => "\x1b[32m",
             Tone::Warning => "\x1b[33m",

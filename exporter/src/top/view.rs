@@ -8,6 +8,7 @@ use super::rows::{Filter, Sort};
 pub(super) enum Then {
     Nothing,
     Redraw,
+    Suspend,
     Quit,
 }
 
@@ -31,13 +32,23 @@ impl View {
         Filter::of(&self.filter)
     }
 
+    /// Whether the list is not of all sources.
+    pub(super) fn filters(&self) -> bool {
+        self.filter() != Filter::All
+    }
+
     pub(super) fn press(&mut self, key: Key) -> Then {
-        if self.typing { self.write(key) } else { self.command(key) }
+        match key {
+            Key::Interrupt => Then::Quit,
+            Key::Suspend => Then::Suspend,
+            key if self.typing => self.write(key),
+            key => self.command(key),
+        }
     }
 
     fn command(&mut self, key: Key) -> Then {
         let sort = match key {
-            Key::Char('q') | Key::Interrupt => return Then::Quit,
+            Key::Char('q') => return Then::Quit,
             Key::Char(' ' | 'f') => {
                 self.frozen = !self.frozen;
                 return Then::Redraw;
@@ -55,7 +66,9 @@ impl View {
             Key::Char('h') => Sort::HalfOpen,
             Key::Char('s') => Sort::Socketless,
             Key::Char('g') => Sort::Growth,
-            Key::Char(_) | Key::Enter | Key::Backspace => return Then::Nothing,
+            Key::Char(_) | Key::Enter | Key::Backspace | Key::Interrupt | Key::Suspend => {
+                return Then::Nothing;
+            }
         };
         self.sort = sort;
         Then::Redraw
@@ -64,7 +77,6 @@ impl View {
     /// Each character filters at once.
     fn write(&mut self, key: Key) -> Then {
         match key {
-            Key::Interrupt => return Then::Quit,
             Key::Enter => self.typing = false,
             Key::Escape => {
                 self.filter.clear();
@@ -72,6 +84,7 @@ impl View {
             }
             Key::Backspace => drop(self.filter.pop()),
             Key::Char(c) => self.filter.push(c),
+            Key::Interrupt | Key::Suspend => return Then::Nothing,
         }
         Then::Redraw
     }

@@ -154,8 +154,14 @@ fn a_terminal_is_filled_obeyed_and_given_back() {
     top.press(" ");
     top.until_shown("entries  200 of ");
 
-    top.resize(10);
-    top.until("ten lines", |screen| screen.len() == 10 && screen[9].starts_with("q quit"));
+    top.press("e");
+    top.resize(10, 40);
+    let screen = top.until("ten short lines", |screen| {
+        screen.len() == 10
+            && screen.iter().all(|line| line.len() <= 40)
+            && place(screen, "198.51.100.7").is_some()
+    });
+    assert!(place(&screen, "203.0.113.9").is_some() && screen[9].starts_with("q quit"), "{screen:#?}");
     top.press("q");
     assert!(top.ended().success(), "{:?}", top.written());
     top.until_given_back();
@@ -191,7 +197,7 @@ fn the_actioners_bans_are_shown() {
     let socket = format!("--admin.socket={}", socket.display());
     let said = namespace.output(&[BINARY, "top", "--once", &socket]).unwrap();
     assert!(actioner.join().unwrap().starts_with("GET /api/v1/bans HTTP/1.0\r\n"));
-    assert!(said.contains("bans     1 in force\n") && said.contains("  hoarder, 9 min left\n"), "{said}");
+    assert!(said.contains("bans     1 in force\n") && said.contains("  9 min, hoarder\n"), "{said}");
 }
 
 #[test]

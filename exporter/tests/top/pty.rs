@@ -32,7 +32,7 @@ impl Pty {
         unlockpt(&terminal).unwrap();
         let user = ioctl_tiocgptpeer(&terminal, flags).unwrap();
         let terminal = File::from(terminal);
-        resize(&terminal, rows);
+        resize(&terminal, rows, 120);
         let end = || user.try_clone().unwrap();
         let mut command = Command::new("setsid");
         command.arg("--ctty").args(words).stdin(end()).stdout(end()).stderr(end()).env("TERM", "xterm");
@@ -56,8 +56,8 @@ impl Pty {
         self.terminal.write_all(keys.as_bytes()).unwrap();
     }
 
-    pub(crate) fn resize(&self, rows: u16) {
-        resize(&self.terminal, rows);
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        resize(&self.terminal, rows, columns);
     }
 
     /// Everything the program has sent.
@@ -125,8 +125,8 @@ impl Drop for Pty {
     }
 }
 
-fn resize(terminal: &File, rows: u16) {
-    let size = Winsize { ws_row: rows, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+fn resize(terminal: &File, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(terminal, size).unwrap();
 }
 

@@ -45,7 +45,7 @@ impl Wrong {
     }
 
     #[track_caller]
-    fn is_nothing(self) {
+    fn assert_none(self) {
         assert!(self.0.is_empty(), "{:#?}", self.0);
     }
 }
@@ -112,7 +112,7 @@ fn a_dashboard_imports_anywhere() {
             wrong.unless(asks, dashboard, panel, "a query without a data source");
         }
     }
-    wrong.is_nothing();
+    wrong.assert_none();
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn panels_lie_beside_each_other() {
             }
         }
     }
-    wrong.is_nothing();
+    wrong.assert_none();
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn every_panel_says_what_it_shows_and_in_what_unit() {
             }
         }
     }
-    wrong.is_nothing();
+    wrong.assert_none();
 }
 
 /// `rate` and its like over what Grafana says is enough for the scrapes, or over the whole range where one number stands for it.
@@ -232,7 +232,7 @@ fn rates_are_taken_over_the_interval_that_grafana_computes() {
         dashboard.annotations().into_iter().for_each(|mark| judge(mark, text(mark, "expr"), false));
     }
     assert!(seen > 40, "{seen}");
-    wrong.is_nothing();
+    wrong.assert_none();
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn no_address_is_in_a_legend() {
             }
         }
     }
-    wrong.is_nothing();
+    wrong.assert_none();
 }
 
 #[test]
@@ -284,5 +284,5 @@ fn series_are_joined_on_job_and_instance() {
         dashboard.annotations().into_iter().for_each(|mark| judge(mark, text(mark, "expr")));
     }
     assert!(joins > 10, "{joins}");
-    wrong.is_nothing();
+    wrong.assert_none();
 }
