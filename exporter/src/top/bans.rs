@@ -29,6 +29,15 @@ pub(super) struct Ban {
 }
 
 impl Ban {
+    /// The address, or the network where it is more than one.
+    pub(super) fn whom(&self) -> String {
+        if self.net.prefix_len() == self.net.max_prefix_len() {
+            self.net.addr().to_string()
+        } else {
+            self.net.to_string()
+        }
+    }
+
     pub(super) fn holds(&self, source: IpAddr) -> bool {
         self.net.contains(&source)
     }

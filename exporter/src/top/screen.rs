@@ -20,6 +20,8 @@ const KEYS: [&str; 3] = [
 ];
 /// So many sources show who it is: where they have no room, what is calm gives way.
 const ENOUGH: usize = 5;
+/// Of the bans so many are named; all are told by `conntrack-actioner bans`.
+const NAMED: usize = 3;
 /// Summary lines go on below their first word.
 const INDENT: usize = 9;
 
@@ -124,7 +126,7 @@ fn summary(look: &Look, growth: &Growth, width: Option<usize>) -> Vec<Line> {
     let summary = &look.summary;
     let judged = match (&look.sockets, summary.judged) {
         (Ok(()), Some(judged)) if judged.deferred > 0 => {
-            format!("socketless {} (deferred {})", judged.socketless, judged.deferred)
+            format!("socketless {}, deferred {}", judged.socketless, judged.deferred)
         }
         (Ok(()), Some(judged)) => format!("socketless {}", judged.socketless),
         _ => "socketless not known".to_owned(),
@@ -157,6 +159,9 @@ fn summary(look: &Look, growth: &Growth, width: Option<usize>) -> Vec<Line> {
         Ok(bans) => in_force(bans),
         Err(why) => line(Tone::Quiet, format!("bans     not known: {why}")),
     });
+    if let Some(banned) = look.bans.as_ref().ok().and_then(|bans| banned(bans)) {
+        lines.push(banned);
+    }
     if let Err(why) = &look.sockets {
         lines.push(line(Tone::Warning, format!("sockets  not known: {why}")));
     }
@@ -195,6 +200,18 @@ fn bar(part: f64, long: usize) -> String {
     }
     let full = ((part * long as f64).round() as usize).min(long);
     format!(" [{}{}]", "|".repeat(full), " ".repeat(long - full))
+}
+
+/// `banned   198.51.100.66 9 min, 203.0.113.9 2 h 5 min, and 8 more`: who is kept out has no entries, and so no row.
+fn banned(bans: &[Ban]) -> Option<Line> {
+    let held: Vec<&Ban> = bans.iter().filter(|ban| ban.in_kernel && !ban.dry_run).collect();
+    let named = held.iter().take(NAMED).map(|ban| format!("{} {}", ban.whom(), table::left(ban)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match held.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    (!held.is_empty()).then(|| line(Tone::Quiet, format!("banned   {named}{more}")))
 }
 
 /// How many, and whether the kernel holds them.
@@ -273,6 +290,7 @@ SOURCE          ENTRIES*  GROWTH  ASSURED  HALF-OPEN  SOCKETLESS  BANNED
         let lines = report(growth.latest().unwrap(), &growth, &View::new(Sort::Entries, ""), 20);
         let text = text(&lines);
         assert!(text.contains("bans     1 in force, 1 MISSING in the kernel, 1 more in dry run"), "{text}");
+        assert!(text.contains("\nbanned   198.51.100.1 9 min\n"), "{text}");
         assert!(text.contains("  9 min, hoarder\n"), "{text}");
         assert!(text.contains("  MISSING in the kernel, 9 min, hoarder\n"), "{text}");
         assert_eq!(lines[0].tone, Tone::Alarm, "90 % full");

@@ -118,9 +118,13 @@ fn banned(ban: &Ban) -> String {
         (false, true) => "",
         (false, false) => "MISSING in the kernel, ",
     };
-    let left =
-        ban.remaining_seconds.map_or_else(|| "for ever".into(), |left| span(Duration::from_secs(left)));
+    let left = left(ban);
     format!("{how}{left}{}", ban.rule.as_deref().map(|rule| format!(", {rule}")).unwrap_or_default())
+}
+
+/// How long it lasts.
+pub(super) fn left(ban: &Ban) -> String {
+    ban.remaining_seconds.map_or_else(|| "for ever".into(), |left| span(Duration::from_secs(left)))
 }
 
 #[cfg(test)]

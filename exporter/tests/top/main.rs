@@ -197,7 +197,11 @@ fn the_actioners_bans_are_shown() {
     let socket = format!("--admin.socket={}", socket.display());
     let said = namespace.output(&[BINARY, "top", "--once", &socket]).unwrap();
     assert!(actioner.join().unwrap().starts_with("GET /api/v1/bans HTTP/1.0\r\n"));
-    assert!(said.contains("bans     1 in force\n") && said.contains("  9 min, hoarder\n"), "{said}");
+    assert!(
+        said.contains("bans     1 in force\nbanned   198.51.100.7 9 min\n")
+            && said.contains("  9 min, hoarder\n"),
+        "{said}"
+    );
 }
 
 #[test]
