@@ -329,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn a_crowd_of_guesses_is_turned_away() {
         let guesses = (0..WAITING + 5).map(|guess| (guess.to_string(), from(&format!("192.0.2.{guess}"))));
-        let verdicts = crowd(Checker::new(), users(), guesses).await;
+        let verdicts = crowd(Checker::new(), users_at(8), guesses).await;
         let busy = verdicts.iter().filter(|verdict| **verdict == Verdict::Busy).count();
         let wrong = verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count();
         // On a busy machine a check may end, and its place be free, before the last has come.
