@@ -109,27 +109,24 @@ fn an_actioner_that_cannot_read_the_table_decides_nothing_is_asked_again_and_the
     let home = Home::new(POLICY);
     let mut actioner = home.start(&lab)?;
     let alert = message(&[actioner.about(HIM)]);
-    for (errno, _, words) in ERRORS {
-        let before = actioner.metric("webhooks_total{code=\"503\"}")?;
-        let injected =
-            while_surveys_fail(&lab, &mut actioner, &format!("recvfrom:error={errno}:when=1..40"))?;
-        // Who this host is may be what it cannot read first.
-        wait_until("the table to be what cannot be read", SOON, || {
-            let answer = actioner.post(&alert).map_err(|error| error.to_string())?;
-            let said = answer.text();
-            assert_eq!(answer.status, 503, "Alertmanager sends it again: {said}");
-            match said.contains(words)
-                && said.contains("the live table cannot be read, so nothing was decided")
-            {
-                true => Ok(()),
-                false => Err(format!("{errno}: {said}\n{}", actioner.log())),
-            }
-        })?;
-        assert!(actioner.log().contains(words), "{errno}: {}", actioner.log());
-        assert!(actioner.metric("webhooks_total{code=\"503\"}")? > before);
-        assert!(banned(&lab).is_empty());
-        assert!(injected.end()? > 1);
-    }
+    // Each has its word and its sentence in the exporter's test; the way is the same here.
+    let (errno, _, words) = ERRORS[0];
+    let before = actioner.metric("webhooks_total{code=\"503\"}")?;
+    let injected = while_surveys_fail(&lab, &mut actioner, &format!("recvfrom:error={errno}:when=1..40"))?;
+    // Who this host is may be what it cannot read first.
+    wait_until("the table to be what cannot be read", SOON, || {
+        let answer = actioner.post(&alert).map_err(|error| error.to_string())?;
+        let said = answer.text();
+        assert_eq!(answer.status, 503, "Alertmanager sends it again: {said}");
+        match said.contains(words) && said.contains("the live table cannot be read, so nothing was decided") {
+            true => Ok(()),
+            false => Err(format!("{errno}: {said}\n{}", actioner.log())),
+        }
+    })?;
+    assert!(actioner.log().contains(words), "{errno}: {}", actioner.log());
+    assert!(actioner.metric("webhooks_total{code=\"503\"}")? > before);
+    assert!(banned(&lab).is_empty());
+    assert!(injected.end()? > 1);
     let injected = while_surveys_fail(&lab, &mut actioner, "recvfrom:error=EINTR:when=1..9")?;
     assert_eq!(count(&actioner.alert(&[HIM])?, "banned"), 1, "who is interrupted asks again");
     assert!(injected.end()? >= 9);
