@@ -15,6 +15,9 @@ const CT_GET_STATS_CPU: u16 = CTNETLINK | 4;
 const CT_GET_STATS: u16 = CTNETLINK | 5;
 /// What a dump asks for, in errors.
 pub(crate) const DUMP: &str = "a dump of the conntrack table";
+/// So much of a dump the kernel writes in one call, in which it lets neither another thread nor a packet onto the CPU: 70 entries instead
+/// of the 135 of the 32 KiB that it would fill.
+const PIECE: usize = 16 * 1024;
 const AF_UNSPEC: u8 = 0;
 const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
@@ -51,6 +54,7 @@ impl Table {
     /// Opens the table of the calling thread's network namespace. Errors: [`Error::Open`].
     pub fn open() -> Result<Table, Error> {
         let link = Link::open(Channel::Netfilter, "the conntrack table")?;
+        let link = link.in_pieces_of(PIECE);
         Ok(Table {
             link,
             requests: Requests::new(),
