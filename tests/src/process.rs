@@ -98,11 +98,23 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Memory that is its own, not a file's, and resident now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn anonymous_memory(&self) -> Result<u64> {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).tried(|| self.name.clone())?;
         let kilobytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| Failure::answer("VmHWM", &status))
+            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| Failure::answer(field, &status))
     }
 
     fn pid(&self) -> Pid {
