@@ -246,7 +246,7 @@ mod tests {
                         ledger.put(net(number), Cause::Adopted, until, now);
                     }
                     Step::Pass(seconds) => now.boot += Duration::from_secs(seconds),
-                    Step::Expire => drop(ledger.expire(now)),
+                    Step::Expire => _ = ledger.expire(now),
                     Step::Unban(number) => drop(ledger.bans.remove(&net(number))),
                 }
                 let walked = ledger.bans.keys().filter(|net| ledger.holds(net, now)).count();
