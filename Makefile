@@ -72,16 +72,16 @@ compare: ## the script everyone copies and conntrack-actioner, on the same attac
 
 # BENCH=short: a tenth of the size, in target/bench/short. TABLES="ban idle": only these, the others stay as they were measured.
 bench: ## what reading, deleting and banning cost beside the neighbours; writes BENCHMARKS.md (half an hour; BENCH=short: minutes)
-	@packaging/need.sh $(COMPILER) $(TOOLS)
+	@packaging/need.sh $(COMPILER) $(TOOLS) g++ git
 	@packaging/neighbours.sh
 	$(CARGO) build --quiet --release --locked -p conntrack-exporter -p conntrack-actioner
 	$(CARGO) run --quiet --release --locked -p bench -- $(if $(filter short,$(BENCH)),--short) $(TABLES)
 
-# PATHS=decide: only those whose name has the word, and no instructions.
-bench-paths: ## what decoding, counting, encoding, deciding and storing cost by themselves, in time and in instructions: docs/hot-paths.md
+# PATHS=decide: only those whose name has the word; docs/hot-paths.md stays as it was.
+bench-paths: ## what decoding, counting, encoding, deciding and storing cost by themselves, in time and in instructions; writes docs/hot-paths.md
 	@packaging/need.sh $(COMPILER) valgrind
 	$(CARGO) bench --quiet --locked -p bench --bench paths -- $(PATHS)
-	$(if $(PATHS),,$(CARGO) bench --quiet --locked -p bench --bench paths -- instructions)
+	$(if $(PATHS),,$(CARGO) bench --quiet --locked -p bench --bench paths -- document)
 
 restore: build ## 65,536 bans in the kernel again after a reboot: under a second, by the program as released, on a quiet machine
 	@packaging/need.sh $(TOOLS)

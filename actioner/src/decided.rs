@@ -13,6 +13,11 @@ pub struct Decided {
     pub alerts: u64,
     /// Sources banned: read back from the kernel.
     pub banned: u64,
+    /// Of those and of the ones banned before: so many whose entries made between the dump and the ban are yet to be looked for. What the
+    /// dump had shown is deleted, as far as its keys found room (1.2 million of IPv4). The table is large, and a second dump would have
+    /// been waited for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub looking_again: u64,
     /// Sources that would have been banned, or dead slots deleted.
     pub dry_run: u64,
     /// Sources whose ban the kernel did not take, or has lost.
@@ -27,6 +32,11 @@ pub struct Decided {
     pub resolved: u64,
     /// By reason; `ban_failed` for bans that the kernel did not take.
     pub reasons: BTreeMap<&'static str, Reason>,
+}
+
+/// Said only where it is so.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why something was not done.
@@ -52,6 +62,8 @@ impl Decided {
 
     fn add(&mut self, decision: &Decision, enforce: bool, outcome: &Outcome) {
         let failure = decision.net().filter(|_| enforce).and_then(|net| outcome.failure(&net));
+        let again = decision.net().filter(|net| enforce && outcome.is_yet_to_look_again(net));
+        self.looking_again += u64::from(again.is_some());
         match (decision, failure) {
             (Decision::Refused(refusal), _) => {
                 self.refused += 1;

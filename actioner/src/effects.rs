@@ -1,7 +1,8 @@
 //! The one thread that owns state, firewall, audit log and table: what it does, nobody else does.
 //!
-//! Its loop: drain the queue → one survey → decide each in order → one write of the store → one ban batch → delete → audit → reply. What arrives
-//! during a survey waits for the next one, so evidence always postdates the alert, and 500 webhooks cost two or three dumps.
+//! Its loop: drain the queue → one survey → decide each in order → one write of the store → one ban batch → delete → audit → reply → look
+//! again, where the table is large. What arrives during a survey waits for the next one, so evidence always postdates the alert, and 500
+//! webhooks cost two or three dumps.
 
 use crate::alert::Alert;
 use crate::asked::{Asked, with_those_cut_off};
@@ -155,17 +156,19 @@ impl Effects {
                 (asked.len() - before, reply)
             })
             .unzip();
-        match self.process(asked, None) {
+        let processed = self.process(asked, None);
+        self.metrics.took(Stage::Total, started.elapsed());
+        match processed {
             Err(unread) => replies.into_iter().for_each(|reply| drop(reply.send(Err(unread.clone())))),
             Ok((cases, outcome)) => {
-                let mut cases = cases.iter();
+                let mut of_all = cases.iter();
                 for (count, reply) in counts.into_iter().zip(replies) {
                     // A client that hung up cancels nothing.
-                    let _ = reply.send(Ok(Decided::of(cases.by_ref().take(count), &outcome)));
+                    let _ = reply.send(Ok(Decided::of(of_all.by_ref().take(count), &outcome)));
                 }
+                self.look_again(&cases, outcome);
             }
         }
-        self.metrics.took(Stage::Total, started.elapsed());
     }
 
     /// Decides, carries out and writes down. A survey is taken if any alert needs one and none is given.
@@ -374,8 +377,11 @@ impl Effects {
             return;
         }
         let asked = alerts.into_iter().map(|alert| Asked { alert, cut_off: None }).collect();
-        if let Err(Unread(error)) = self.process(asked, Some(survey)) {
-            tracing::error!(error, "the watch's alerts could not be decided; it tries again");
+        match self.process(asked, Some(survey)) {
+            Ok((cases, outcome)) => self.look_again(&cases, outcome),
+            Err(Unread(error)) => {
+                tracing::error!(error, "the watch's alerts could not be decided; it tries again");
+            }
         }
     }
 

@@ -62,6 +62,11 @@ impl Outcome {
         self.removal.as_ref()?.as_ref().ok()?.by_net.get(net).copied()
     }
 
+    /// Whether entries of `net` made since the dump are yet to be looked for.
+    pub fn is_yet_to_look_again(&self, net: &IpNet) -> bool {
+        matches!(&self.removal, Some(Ok(removal)) if removal.is_yet_to_look_again(net))
+    }
+
     /// What became of these dead slots; None where none was to be deleted (dry run).
     pub fn buried(&self, whose: Whose) -> Option<&Result<Burial, String>> {
         self.buried.get(&whose)

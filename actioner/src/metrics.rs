@@ -63,18 +63,21 @@ pub enum Stage {
     Ban,
     /// Sockets destroyed and entries deleted.
     Delete,
+    /// After the answer: entries made meanwhile looked for, and deleted.
+    LookAgain,
     /// From the alert's arrival to the answer.
     Total,
 }
 
 impl Stage {
-    const ALL: [Stage; 4] = [Stage::Survey, Stage::Ban, Stage::Delete, Stage::Total];
+    const ALL: [Stage; 5] = [Stage::Survey, Stage::Ban, Stage::Delete, Stage::LookAgain, Stage::Total];
 
     fn word(self) -> &'static str {
         match self {
             Stage::Survey => "survey",
             Stage::Ban => "ban",
             Stage::Delete => "delete",
+            Stage::LookAgain => "look_again",
             Stage::Total => "total",
         }
     }

@@ -6,6 +6,7 @@ use crate::effects::{Case, Effects};
 use crate::enforce::Outcome;
 use crate::metrics::Stage;
 use crate::plan::{Decision, Plan};
+use crate::removal::Removal;
 use crate::report;
 use std::collections::HashSet;
 
@@ -33,19 +34,7 @@ impl Effects {
             tracing::error!(%net, "its ban was not in the kernel: put back");
         }
         match &outcome.removal {
-            Some(Ok(removal)) => {
-                let clipped = removal.by_net.values().filter(|removed| removed.clipped).count() as u64;
-                self.metrics.removed(clipped, removal.sockets.destroyed);
-                if clipped > 0 {
-                    let limit = self.policy.limits.deletes_per_action;
-                    tracing::warn!(
-                        clipped,
-                        limit,
-                        "more entries than limits.deletes_per_action allows: the next alert goes on"
-                    );
-                }
-                removal.troubles().iter().for_each(|trouble| tracing::error!("{trouble}"));
-            }
+            Some(Ok(removal)) => self.count_removal(removal),
             Some(Err(error)) => {
                 tracing::error!(
                     error,
@@ -54,6 +43,21 @@ impl Effects {
             }
             None => {}
         }
+    }
+
+    /// Counts and logs one removal, its entries excepted, which are counted by rule.
+    pub(crate) fn count_removal(&self, removal: &Removal) {
+        let clipped = removal.by_net.values().filter(|removed| removed.clipped).count() as u64;
+        self.metrics.removed(clipped, removal.sockets.destroyed);
+        if clipped > 0 {
+            let limit = self.policy.limits.deletes_per_action;
+            tracing::warn!(
+                clipped,
+                limit,
+                "more entries than limits.deletes_per_action allows: the next alert goes on"
+            );
+        }
+        removal.troubles().iter().for_each(|trouble| tracing::error!("{trouble}"));
     }
 
     /// Counters, log and audit lines of a batch.

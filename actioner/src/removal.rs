@@ -1,14 +1,14 @@
 //! A banned network's entries leave the table, its sockets first.
 
 use crate::evidence::TableFill;
+use crate::networks::Networks;
 use crate::survey::{KEY_ROOM, Survey, fill, on_dump_thread};
 use conntrack::sockets::{Destroyed, Socket, Sockets};
-use conntrack::{Deleted, Error, Flow, FlowKeys, Kept, Table};
+use conntrack::{Deleted, Error, FlowKeys, Kept, Table};
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::time::Duration;
 
 /// So many keys are kept for one round of a deletion, 24 MiB if all are IPv6; the next round deletes what did not fit.
 const KEYS: usize = KEY_ROOM / 44;
@@ -16,75 +16,12 @@ const KEYS: usize = KEY_ROOM / 44;
 const ROUNDS: u32 = 4;
 /// A count that did not grow proves that nothing was made only where few entries can have expired meanwhile.
 const FRESH: Duration = Duration::from_secs(1);
+/// Who asked for a ban waits for a second dump of a table of so many entries, a quarter of a second; not for that of a larger one. By
+/// number and not by time, so that a busy machine answers as an idle one does.
+const WAITED_FOR: u64 = 200_000;
 
 /// By network.
 type Keys = HashMap<IpNet, FlowKeys, RandomState>;
-
-/// Networks, asked for each entry: hosts by hash, the few wider ones one by one.
-#[derive(Debug)]
-struct Networks {
-    hosts: HashSet<IpAddr, RandomState>,
-    hint: Hint,
-    wider: Vec<IpNet>,
-}
-
-/// A bit for each host among 65,536: a million entries are asked for both ends, and nearly all of them are nobody's. It fits a
-/// first-level cache. Addresses chosen to share a bit cost the look-up that it saves, and nothing else.
-#[derive(Debug)]
-struct Hint(Box<[u64; 1024]>);
-
-impl Hint {
-    fn of(hosts: &[IpNet]) -> Hint {
-        let mut hint = Hint(Box::new([0; 1024]));
-        for host in hosts {
-            let (word, bit) = Hint::place(host.addr());
-            hint.0[word] |= bit;
-        }
-        hint
-    }
-
-    #[inline]
-    fn place(address: IpAddr) -> (usize, u64) {
-        let bits = match address {
-            IpAddr::V4(address) => address.to_bits(),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h] = address.segments().map(u32::from);
-                (a ^ c ^ e ^ g) << 16 | (b ^ d ^ f ^ h)
-            }
-        };
-        let place = bits.wrapping_mul(0x9e37_79b1) >> 16;
-        (place as usize / 64, 1 << (place % 64))
-    }
-
-    #[inline]
-    fn may_hold(&self, address: IpAddr) -> bool {
-        let (word, bit) = Hint::place(address);
-        self.0[word] & bit != 0
-    }
-}
-
-impl Networks {
-    fn of(nets: impl Iterator<Item = IpNet>) -> Networks {
-        let (hosts, wider): (Vec<IpNet>, _) = nets.partition(|net| net.prefix_len() == net.max_prefix_len());
-        Networks { hint: Hint::of(&hosts), hosts: hosts.iter().map(IpNet::addr).collect(), wider }
-    }
-
-    #[inline]
-    fn of_address(&self, address: IpAddr) -> Option<IpNet> {
-        let address = address.to_canonical();
-        if self.hint.may_hold(address) && self.hosts.contains(&address) {
-            return Some(address.into());
-        }
-        self.wider.iter().find(|net| net.contains(&address)).copied()
-    }
-
-    fn of_flow(&self, flow: &Flow) -> Option<IpNet> {
-        let ends = [flow.original.src, flow.original.dst];
-        let answers = [flow.reply.dst, flow.reply.src];
-        let of = |addresses: [IpAddr; 2]| addresses.into_iter().find_map(|address| self.of_address(address));
-        of(ends).or_else(|| if ends == answers { None } else { of(answers) })
-    }
-}
 
 /// What was removed for one banned network.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -108,14 +45,27 @@ pub struct Removal {
     pub sockets_error: Option<String>,
     /// Dumps that were made for it.
     pub dumps: u32,
-    /// How long it took until the entries that the survey had shown were gone; a dump that looks for more comes after that. Zero
-    /// where no keys were kept.
-    pub shown_gone: Duration,
     /// Each round found entries, so there may be more.
     pub unfinished: bool,
+    /// What the survey showed is gone, and the table was not looked at for what was made since: [`look_again`] does it.
+    pub rest: Option<Rest>,
+}
+
+/// A deletion of which a part is to be done: entries made between the survey and the ban were not looked for yet.
+#[derive(Debug)]
+pub struct Rest {
+    nets: Networks,
+    most: u64,
+    /// What was deleted so far counts towards `most`.
+    so_far: HashMap<IpNet, Removed>,
 }
 
 impl Removal {
+    /// Whether entries of `net` made since the survey are yet to be looked for.
+    pub fn is_yet_to_look_again(&self, net: &IpNet) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.nets.of_address(net.addr()).is_some())
+    }
+
     /// What was not done although it should have been; each a sentence.
     pub fn troubles(&self) -> Vec<String> {
         let errno = std::io::Error::from_raw_os_error;
@@ -143,7 +93,8 @@ impl Removal {
 /// round (DOMAIN.md, 3).
 ///
 /// The keys are those that `survey` kept, if it did: then the slots are free without another dump. Whether anything was made
-/// between its dump and the ban is looked for by a dump only if it may have been: `Removal::nothing_new_since`.
+/// between its dump and the ban is looked for by a dump only if it may have been: `Removal::nothing_new_since`. That of a large table is
+/// left to [`look_again`], so that nobody waits for it: [`Removal::rest`].
 ///
 /// # Errors
 /// The table could not be read or changed.
@@ -152,38 +103,86 @@ pub fn remove(
     most: u64,
     survey: Option<&Survey>,
 ) -> Result<Removal, Error> {
+    remove_waiting(nets, most, survey, WAITED_FOR)
+}
+
+/// The same, and leaves nothing, however long that takes.
+///
+/// # Errors
+/// The table could not be read or changed.
+pub fn remove_whole(
+    nets: impl Iterator<Item = IpNet>,
+    most: u64,
+    survey: Option<&Survey>,
+) -> Result<Removal, Error> {
+    remove_waiting(nets, most, survey, u64::MAX)
+}
+
+fn remove_waiting(
+    nets: impl Iterator<Item = IpNet>,
+    most: u64,
+    survey: Option<&Survey>,
+    waited_for: u64,
+) -> Result<Removal, Error> {
     let nets = Networks::of(nets);
-    let began = Instant::now();
     on_dump_thread(|table| {
-        let mut removal = Removal { unfinished: true, ..Removal::default() };
+        let mut removal = Removal::default();
         removal.destroy_sockets(&nets);
         if let Some((survey, kept)) = survey.and_then(|survey| Some((survey, survey.kept.as_ref()?))) {
             let keys = keys_in(kept, &nets, most, &mut removal.by_net);
             removal.delete(table, keys)?;
-            removal.shown_gone = began.elapsed();
             if removal.nothing_new_since(survey, kept, fill(table)?) {
-                removal.unfinished = false;
+                return Ok(removal);
+            }
+            if survey.dump.entries > waited_for {
+                let so_far = removal.by_net.clone();
+                removal.rest = Some(Rest { nets, most, so_far });
                 return Ok(removal);
             }
             removal.destroy_sockets(&nets);
         }
-        while removal.dumps < ROUNDS {
-            if removal.dumps > 0 {
-                removal.destroy_sockets(&nets);
-            }
-            removal.dumps += 1;
-            let keys = keys_of(table, &nets, most, &mut removal.by_net)?;
-            if keys.is_empty() {
-                removal.unfinished = false;
-                break;
-            }
-            removal.delete(table, keys)?;
+        removal.find_and_delete(table, &nets, most)?;
+        Ok(removal)
+    })
+}
+
+/// Does what [`remove`] left: what it did alone is in what comes back.
+///
+/// # Errors
+/// The table could not be read or changed.
+pub fn look_again(rest: Rest) -> Result<Removal, Error> {
+    let Rest { nets, most, so_far } = rest;
+    on_dump_thread(|table| {
+        let mut removal = Removal { by_net: so_far.clone(), ..Removal::default() };
+        removal.destroy_sockets(&nets);
+        removal.find_and_delete(table, &nets, most)?;
+        for (net, removed) in &mut removal.by_net {
+            let before = so_far.get(net).copied().unwrap_or_default();
+            removed.deleted -= before.deleted;
+            removed.clipped &= !before.clipped;
         }
         Ok(removal)
     })
 }
 
 impl Removal {
+    /// Dumps and deletes until a dump finds no more.
+    fn find_and_delete(&mut self, table: &mut Table, nets: &Networks, most: u64) -> Result<(), Error> {
+        while self.dumps < ROUNDS {
+            if self.dumps > 0 {
+                self.destroy_sockets(nets);
+            }
+            self.dumps += 1;
+            let keys = keys_of(table, nets, most, &mut self.by_net)?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.delete(table, keys)?;
+        }
+        self.unfinished = true;
+        Ok(())
+    }
+
     fn destroy_sockets(&mut self, nets: &Networks) {
         match destroy_sockets(nets) {
             Ok(destroyed) => self.sockets = plus(self.sockets, destroyed),
@@ -266,29 +265,5 @@ fn plus(sum: Destroyed, more: Destroyed) -> Destroyed {
         absent: sum.absent + more.absent,
         unsupported: sum.unsupported || more.unsupported,
         failed: sum.failed.or(more.failed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn address() -> impl Strategy<Value = IpAddr> {
-        prop_oneof![
-            (0u32..200_000).prop_map(|bits| IpAddr::V4((bits * 77).into())),
-            (0u128..200_000).prop_map(|bits| IpAddr::V6((bits << 64 | bits).into())),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn a_host_is_found_and_nobody_else(hosts in proptest::collection::vec(address(), 0..300), others in proptest::collection::vec(address(), 0..300)) {
-            let networks = Networks::of(hosts.iter().map(|host| IpNet::from(host.to_canonical())));
-            for address in hosts.iter().chain(&others) {
-                let found = networks.of_address(*address).map(|net| net.addr());
-                prop_assert_eq!(found, hosts.contains(address).then(|| address.to_canonical()));
-            }
-        }
     }
 }

@@ -1,4 +1,9 @@
 //! The live table, read for a decision. Dumps run on threads of their own at nice 10.
+//!
+//! One thread reads it, also where the exporter takes two ([`Table::visit_in_two`]), a third less time on a table half unanswered. An
+//! entry that is answered while two read their halves is seen by both or by none. A graph does not show that; here a ban stands on the
+//! count, and an entry that none has seen is one whose key was not kept: what spares a deletion its second dump is that the keys of a
+//! network are all that the table held of it (`Removal::nothing_new_since`). A second dump would cost more than the split saves.
 
 use crate::evidence::TableFill;
 use crate::live::LiveSockets;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use conntrack::own::OwnAddresses;
-use conntrack_actioner::removal::{Removal, remove};
+use conntrack_actioner::removal::{Removal, look_again, remove, remove_whole};
 use conntrack_actioner::survey::{Ask, KEY_ROOM, Survey, take};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -83,6 +83,39 @@ fn what_was_made_after_the_survey_is_found_by_a_dump() {
     let removal = host.run(|| remove_both(Some(&survey)));
     assert_eq!((removal.deleted.deleted, removal.unfinished), (46, false), "{removal:?}");
     assert_eq!(removal.dumps, 2, "one that finds them and one that finds no more");
+    assert_eq!(left(&host), (0, 10));
+}
+
+#[test]
+fn in_a_large_table_what_was_made_after_the_survey_is_found_when_nobody_waits_any_more() {
+    let nets =
+        || [HIM, HIM_SIX].map(|address| address.parse::<std::net::IpAddr>().unwrap().into()).into_iter();
+    let of_a_large_table = |host: &Namespace| {
+        let mut survey = host.run(|| survey(KEY_ROOM));
+        survey.dump.entries = 1_000_000;
+        insert(host, HIM, "192.0.2.1", 5000..5003);
+        survey
+    };
+    let host = filled("large");
+    let survey = of_a_large_table(&host);
+    host.run(|| {
+        let mut removal = remove(nets(), 37, Some(&survey)).unwrap();
+        assert_eq!((removal.deleted.deleted, removal.dumps), (43, 0), "what the survey showed: {removal:?}");
+        assert!(nets().all(|net| removal.is_yet_to_look_again(&net)));
+        let found = look_again(removal.rest.take().unwrap()).unwrap();
+        let his = found.by_net[&nets().next().unwrap()];
+        assert_eq!(
+            (found.deleted.deleted, his.deleted, his.clipped),
+            (1, 1, true),
+            "36 of 37 before: {found:?}"
+        );
+    });
+    assert_eq!(left(&host), (2, 10), "the limit is for both together");
+
+    let host = filled("person");
+    let survey = of_a_large_table(&host);
+    let removal = host.run(|| remove_whole(nets(), LIMIT, Some(&survey))).unwrap();
+    assert!(removal.deleted.deleted == 46 && removal.rest.is_none(), "{removal:?}");
     assert_eq!(left(&host), (0, 10));
 }
 

@@ -97,6 +97,7 @@ pub(crate) fn part(size: Size) -> Result<Part> {
                 let cost = Cost {
                     wall: batch.stored.wall + batch.enforced.wall,
                     cpu: batch.stored.cpu + batch.enforced.cpu,
+                    ..Cost::default()
                 };
                 parts.push(batch);
                 Ok(cost)

@@ -2,6 +2,7 @@
 //! Each table leaves its part in `target/bench`; BENCHMARKS.md is put together of them, so that one can be measured again.
 
 mod ban;
+mod calls;
 mod delete;
 mod fail2ban;
 mod floor;

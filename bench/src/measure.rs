@@ -10,20 +10,23 @@ use tests::Result;
 pub(crate) struct Cost {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
+    /// Wall time of what was still to be done when this clock stopped.
+    pub(crate) then: Duration,
 }
 
 /// What the calling thread spends on `work`.
 pub(crate) fn on_this_thread<T>(work: impl FnOnce() -> T) -> (Cost, T) {
     let (wall, cpu) = (Instant::now(), thread_cpu());
     let done = work();
-    (Cost { wall: wall.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }, done)
+    let cost = Cost { wall: wall.elapsed(), cpu: thread_cpu().saturating_sub(cpu), ..Cost::default() };
+    (cost, done)
 }
 
 /// Wall time of `work`.
 pub(crate) fn timed(work: impl FnOnce() -> Result<()>) -> Result<Cost> {
     let started = Instant::now();
     work()?;
-    Ok(Cost { wall: started.elapsed(), cpu: Duration::ZERO })
+    Ok(Cost { wall: started.elapsed(), ..Cost::default() })
 }
 
 fn thread_cpu() -> Duration {
@@ -54,6 +57,11 @@ impl Rounds {
     /// Its median time on CPUs.
     pub(crate) fn cpu(&self, work: usize) -> Duration {
         median(self.0.iter().map(|round| round[work].cpu))
+    }
+
+    /// The median of a time of each round.
+    pub(crate) fn median(&self, of: impl Fn(&[Cost]) -> Duration) -> Duration {
+        median(self.0.iter().map(|round| of(round)))
     }
 
     /// The median of a work's time over another's, pair by pair.

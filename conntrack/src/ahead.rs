@@ -1,43 +1,44 @@
 //! A dump of which one thread receives while another reads what came before.
 //!
 //! Nine tenths of a dump is the kernel's own work, done inside the receive calls (DOMAIN.md, 2). With a CPU to spare, decoding and
-//! counting the last piece costs no time beside it.
+//! counting the last batch costs no time beside it.
 
-use crate::link::{Answer, Error, Link, RECEIVE_BUFFER, on_the_cpu, read_answer};
+use crate::link::{Answer, Error, Link, on_the_cpu, read_answer};
 use crate::netlink::{Malformed, Message, Messages, NLMSG_DONE, NLMSG_ERROR, Requests};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Datagrams are handed over several at a time: waking the other thread costs microseconds, the kernel's 32 KiB take it 180.
-const PIECE: usize = 256 * 1024;
+/// Datagrams are handed over several at a time: waking the other thread costs microseconds, and the kernel fills one in a hundred.
+const BATCH: usize = 256 * 1024;
 
 /// Some datagrams of an answer, one after the other.
 #[derive(Debug)]
-struct Piece {
+struct Batch {
     bytes: Box<[u8]>,
     /// Where each datagram ends.
     ends: Vec<usize>,
 }
 
-impl Piece {
-    fn new() -> Piece {
-        Piece { bytes: vec![0; PIECE].into_boxed_slice(), ends: Vec::new() }
+impl Batch {
+    fn new() -> Batch {
+        Batch { bytes: vec![0; BATCH].into_boxed_slice(), ends: Vec::new() }
     }
 
     /// Receives until the answer ends or there is no room for another datagram. True: it ended.
     fn fill(
         &mut self,
         mut receive: impl FnMut(&mut [u8]) -> Result<usize, Error>,
+        room: usize,
         sequence: u32,
     ) -> Result<bool, Error> {
         self.ends.clear();
         let mut filled = 0;
-        while PIECE - filled >= RECEIVE_BUFFER {
-            let room = &mut self.bytes[filled..filled + RECEIVE_BUFFER];
-            let len = receive(room)?;
-            let ended = is_last(&room[..len], sequence);
+        while BATCH - filled >= room {
+            let free = &mut self.bytes[filled..filled + room];
+            let len = receive(free)?;
+            let ended = is_last(&free[..len], sequence);
             filled += len;
             self.ends.push(filled);
             if ended {
@@ -84,11 +85,11 @@ impl Link {
         let (fill, filled) = sync_channel(1);
         let (give_back, empty) = channel();
         thread::scope(|scope| {
-            let receiving = move || self.receive_pieces(question, between, &fill, &empty);
+            let receiving = move || self.receive_batches(question, between, &fill, &empty);
             let thread = thread::Builder::new().name("receive".to_owned()).spawn_scoped(scope, receiving);
             let Ok(thread) = thread else { return Ok(None) };
             let mut interrupted = false;
-            let end = read_pieces(&filled, &give_back, question.sequence, &mut interrupted, &mut each);
+            let end = read_batches(&filled, &give_back, question.sequence, &mut interrupted, &mut each);
             // Who receives waits for room, or for an answer that nobody reads.
             drop(filled);
             let longest_call = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -101,16 +102,16 @@ impl Link {
     }
 
     /// Receives the whole answer, or until nobody reads it. The most CPU time that one call took.
-    fn receive_pieces(
+    fn receive_batches(
         &mut self,
         question: Question<'_>,
         mut between: impl FnMut(),
-        fill: &SyncSender<Piece>,
-        empty: &Receiver<Piece>,
+        fill: &SyncSender<Batch>,
+        empty: &Receiver<Batch>,
     ) -> Result<Duration, Error> {
         let Question { requests, asked, sequence } = question;
         self.send(requests, asked)?;
-        let mut longest = Duration::ZERO;
+        let (room, mut longest) = (self.room(), Duration::ZERO);
         let mut receive = |room: &mut [u8]| {
             let before = on_the_cpu();
             let len = self.receive_into(room, asked)?;
@@ -119,32 +120,32 @@ impl Link {
             Ok(len)
         };
         loop {
-            let mut piece = empty.try_recv().unwrap_or_else(|_| Piece::new());
-            let ended = piece.fill(&mut receive, sequence)?;
-            if fill.send(piece).is_err() || ended {
+            let mut batch = empty.try_recv().unwrap_or_else(|_| Batch::new());
+            let ended = batch.fill(&mut receive, room, sequence)?;
+            if fill.send(batch).is_err() || ended {
                 return Ok(longest);
             }
         }
     }
 }
 
-/// Reads pieces until the answer ends: the errno that it ended with, or None where the pieces end before.
-fn read_pieces(
-    filled: &Receiver<Piece>,
-    give_back: &Sender<Piece>,
+/// Reads batches until the answer ends: the errno that it ended with, or None where the batches end before.
+fn read_batches(
+    filled: &Receiver<Batch>,
+    give_back: &Sender<Batch>,
     sequence: u32,
     interrupted: &mut bool,
     each: &mut impl FnMut(Message<'_>) -> Result<(), Malformed>,
 ) -> Result<Option<i32>, Malformed> {
-    for piece in filled {
-        for datagram in piece.datagrams() {
+    for batch in filled {
+        for datagram in batch.datagrams() {
             let end = read_answer(datagram, sequence, interrupted, each)?;
             if end.is_some() {
                 return Ok(end);
             }
         }
         // It may have ended, and needs none.
-        let _ = give_back.send(piece);
+        let _ = give_back.send(batch);
     }
     Ok(None)
 }
@@ -154,6 +155,7 @@ mod tests {
     use super::*;
 
     const SEQUENCE: u32 = 7;
+    const ROOM: usize = 64 * 1024;
     const DATA: u16 = 256;
 
     fn datagram(kinds: &[u16], sequence: u32) -> Vec<u8> {
@@ -164,70 +166,70 @@ mod tests {
         requests.bytes().to_vec()
     }
 
-    /// The pieces that these datagrams make, and whether the last of them ended the answer.
-    fn pieces(datagrams: &[Vec<u8>]) -> (Vec<Piece>, bool) {
+    /// The batches that these datagrams make, and whether the last of them ended the answer.
+    fn batches(datagrams: &[Vec<u8>]) -> (Vec<Batch>, bool) {
         let mut coming = datagrams.iter();
         let mut receive = |room: &mut [u8]| {
             let datagram = coming.next().ok_or(Error::Silent { asked: "an answer" })?;
             room[..datagram.len()].copy_from_slice(datagram);
             Ok(datagram.len())
         };
-        let mut pieces = Vec::new();
+        let mut batches = Vec::new();
         loop {
-            let mut piece = Piece::new();
-            let ended = piece.fill(&mut receive, SEQUENCE);
-            pieces.push(piece);
+            let mut batch = Batch::new();
+            let ended = batch.fill(&mut receive, ROOM, SEQUENCE);
+            batches.push(batch);
             match ended {
                 Ok(false) => {}
-                Ok(true) => return (pieces, true),
-                Err(_) => return (pieces, false),
+                Ok(true) => return (batches, true),
+                Err(_) => return (batches, false),
             }
         }
     }
 
-    /// What is read of pieces: how many messages, and the end.
-    fn read(pieces: Vec<Piece>) -> (usize, Result<Option<i32>, Malformed>) {
+    /// What is read of batches: how many messages, and the end.
+    fn read(batches: Vec<Batch>) -> (usize, Result<Option<i32>, Malformed>) {
         let (fill, filled) = channel();
-        pieces.into_iter().for_each(|piece| fill.send(piece).unwrap());
+        batches.into_iter().for_each(|batch| fill.send(batch).unwrap());
         drop(fill);
         let (mut seen, mut interrupted) = (0, false);
         let mut each = |_: Message<'_>| {
             seen += 1;
             Ok(())
         };
-        let end = read_pieces(&filled, &channel().0, SEQUENCE, &mut interrupted, &mut each);
+        let end = read_batches(&filled, &channel().0, SEQUENCE, &mut interrupted, &mut each);
         (seen, end)
     }
 
     #[test]
-    fn an_answer_of_many_pieces_is_read_whole_and_once() {
+    fn an_answer_of_many_batches_is_read_whole_and_once() {
         let full = datagram(&[DATA; 1000], SEQUENCE);
         let mut answer = vec![full; 40];
         answer.push(datagram(&[DATA, DATA, NLMSG_DONE], SEQUENCE));
-        let (pieces, ended) = pieces(&answer);
-        assert!(ended && pieces.len() > 3, "{}", pieces.len());
-        assert_eq!(read(pieces), (40_002, Ok(Some(0))));
+        let (batches, ended) = batches(&answer);
+        assert!(ended && batches.len() > 3, "{}", batches.len());
+        assert_eq!(read(batches), (40_002, Ok(Some(0))));
     }
 
     #[test]
     fn another_questions_end_is_not_this_ones() {
         let answer = [datagram(&[NLMSG_DONE], SEQUENCE - 1), datagram(&[DATA, NLMSG_DONE], SEQUENCE)];
-        assert_eq!(read(pieces(&answer).0), (1, Ok(Some(0))));
+        assert_eq!(read(batches(&answer).0), (1, Ok(Some(0))));
     }
 
     #[test]
     fn an_answer_that_stops_has_no_end() {
-        let (pieces, ended) = pieces(&[datagram(&[DATA], SEQUENCE)]);
+        let (batches, ended) = batches(&[datagram(&[DATA], SEQUENCE)]);
         assert!(!ended);
-        assert_eq!(read(pieces), (1, Ok(None)));
+        assert_eq!(read(batches), (1, Ok(None)));
     }
 
     #[test]
     fn what_cannot_be_read_ends_the_receiving_and_is_malformed() {
         let mut cut = datagram(&[DATA, DATA], SEQUENCE);
         cut.pop();
-        let (pieces, ended) = pieces(&[cut]);
+        let (batches, ended) = batches(&[cut]);
         assert!(ended, "or it would wait for ten seconds");
-        assert!(read(pieces).1.is_err());
+        assert!(read(batches).1.is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 const MSG_DONTWAIT: i32 = 0x40;
 const MSG_TRUNC: i32 = 0x20;
 /// The kernel fills at most 32 KiB of it in a dump (`netlink_dump`); the rest is room for odd messages.
-pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
+const RECEIVE_BUFFER: usize = 64 * 1024;
 /// The kernel answers while it works: silence for so long means that no answer comes.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -73,8 +73,8 @@ pub enum Error {
         /// What was asked.
         asked: &'static str,
     },
-    /// A datagram larger than the 64 KiB buffer.
-    #[error("an answer to {asked} has {bytes} bytes, more than the 65536 of the buffer: it was cut short")]
+    /// A datagram larger than the buffer.
+    #[error("an answer to {asked} has {bytes} bytes, more than fit into the buffer: it was cut short")]
     Truncated {
         /// What was asked.
         asked: &'static str,
@@ -175,6 +175,18 @@ impl Link {
     /// Also receives what the kernel announces to a multicast group (`RTNLGRP_*` and the like), between answers.
     pub fn subscribe(&mut self, group: u32, asked: &'static str) -> Result<(), Error> {
         self.socket.add_membership(group).map_err(|source| Error::Open { asked, source })
+    }
+
+    /// Receives at most so many bytes at once from now on. The kernel fills a dump's datagrams up to what was once offered to it, so this is
+    /// for a link that has not received yet.
+    pub(crate) fn in_pieces_of(mut self, bytes: usize) -> Link {
+        self.buffer = vec![0; bytes].into_boxed_slice();
+        self
+    }
+
+    /// How long a datagram may be.
+    pub(crate) fn room(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The sequence number of the last question.

@@ -28,6 +28,8 @@ pub struct Event {
 pub enum What {
     /// The kernel did not hold what it should, or held what it should not.
     Drift,
+    /// Entries of a banned network that were made between the dump and its ban, deleted after the answer.
+    Deletion,
     /// A ban by hand.
     Ban,
     /// A ban was ended by hand.

@@ -79,6 +79,9 @@ struct Result_<'a> {
     entries_deleted: Option<u64>,
     entries_revived: Option<u64>,
     deletion_clipped: Option<bool>,
+    /// Entries made between the dump and the ban are yet to be looked for: a line with the event `deletion` tells of those found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looking_again: Option<bool>,
     error: Option<&'a str>,
     table_after: Option<u64>,
 }
@@ -207,6 +210,7 @@ fn result<'a>(
             let removed = removal.by_net.get(&net).copied().unwrap_or_default();
             result.entries_deleted = Some(removed.deleted);
             result.deletion_clipped = Some(removed.clipped);
+            result.looking_again = removal.is_yet_to_look_again(&net).then_some(true);
         }
         Some(Err(error)) => result.error = Some(error),
         None => {}

@@ -53,8 +53,9 @@ impl Effects {
             )));
         }
         self.in_kernel.insert(net);
-        let removal =
-            removal::remove(std::iter::once(net), self.policy.limits.deletes_per_action, Some(&survey));
+        let most = self.policy.limits.deletes_per_action;
+        // A person waits for the count.
+        let removal = removal::remove_whole(std::iter::once(net), most, Some(&survey));
         let (deleted, trouble) = match &removal {
             Ok(removal) => (removal.deleted.deleted, removal.troubles().join("; ")),
             Err(error) => (0, format!("its entries could not be deleted: {error}")),

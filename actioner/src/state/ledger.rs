@@ -19,6 +19,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) struct Ledger {
     /// A row for each rule that banned the network: identity is (source, rule).
     pub(super) bans: HashMap<IpNet, Vec<Row>>,
+    /// No row of `bans` ends before: until then all of them count, and need not be walked for each source that is judged.
+    pub(super) first_end: Option<Duration>,
     pub(super) offences: HashMap<(IpNet, String), Offences>,
     pub(super) minute: Bucket,
     pub(super) hour: Bucket,
@@ -115,6 +117,9 @@ impl Ledger {
     }
 
     pub(super) fn active(&self, now: Now) -> usize {
+        if self.first_end.is_none_or(|end| end > now.boot) {
+            return self.bans.len();
+        }
         self.bans.keys().filter(|net| self.holds(net, now)).count()
     }
 
@@ -173,9 +178,13 @@ impl Ledger {
     }
 
     pub(super) fn put(&mut self, net: IpNet, cause: Cause, until: Option<Duration>, now: Now) {
-        let rows = self.bans.entry(net).or_default();
-        rows.retain(|row| row.lasts_at(now));
-        rows.push(Row { cause, until, since: now.milliseconds() });
+        self.bans.entry(net).or_default().retain(|row| row.lasts_at(now));
+        self.add(net, Row { cause, until, since: now.milliseconds() });
+    }
+
+    pub(super) fn add(&mut self, net: IpNet, row: Row) {
+        self.first_end = earlier(self.first_end, row.until);
+        self.bans.entry(net).or_default().push(row);
     }
 
     /// The networks whose last ban has ended.
@@ -187,9 +196,62 @@ impl Ledger {
     }
 
     pub(super) fn keep_rows(&mut self, keep: impl Fn(&IpNet, &Row) -> bool) {
+        self.first_end = None;
         self.bans.retain(|net, rows| {
             rows.retain(|row| keep(net, row));
+            self.first_end = rows.iter().fold(self.first_end, |first, row| earlier(first, row.until));
             !rows.is_empty()
         });
+    }
+}
+
+/// Absent means never.
+fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::SystemTime;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(u8, Option<u64>),
+        Pass(u64),
+        Expire,
+        Unban(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (any::<u8>(), proptest::option::of(1u64..100)).prop_map(|(net, lasts)| Step::Put(net, lasts)),
+            (0u64..40).prop_map(Step::Pass),
+            Just(Step::Expire),
+            any::<u8>().prop_map(Step::Unban),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_count_of_bans_is_that_of_a_walk(steps in proptest::collection::vec(step(), 0..60)) {
+            let mut ledger = Ledger::default();
+            let mut now = Now { boot: Duration::ZERO, wall: SystemTime::UNIX_EPOCH };
+            let net = |number: u8| IpNet::from(std::net::IpAddr::from([192, 0, 2, number % 8]));
+            for step in steps {
+                match step {
+                    Step::Put(number, lasts) => {
+                        let until = lasts.map(|lasts| now.boot + Duration::from_secs(lasts));
+                        ledger.put(net(number), Cause::Adopted, until, now);
+                    }
+                    Step::Pass(seconds) => now.boot += Duration::from_secs(seconds),
+                    Step::Expire => _ = ledger.expire(now),
+                    Step::Unban(number) => drop(ledger.bans.remove(&net(number))),
+                }
+                let walked = ledger.bans.keys().filter(|net| ledger.holds(net, now)).count();
+                prop_assert_eq!(ledger.active(now), walked);
+            }
+        }
     }
 }

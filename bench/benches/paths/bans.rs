@@ -13,7 +13,7 @@ use conntrack_actioner::spared::Spared;
 use conntrack_actioner::state::State;
 use conntrack_actioner::state::saved::{Clock, Saved};
 use conntrack_actioner::webhook;
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -43,30 +43,38 @@ pub(crate) fn paths(criterion: &mut Criterion) {
     let now = Now::read();
     for count in [1, 500] {
         let body = notification(count);
-        criterion.bench_function(&format!("webhook/parse {count} alerts"), |bencher| {
+        let mut group = criterion.benchmark_group("webhook");
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_function(format!("parse {count} alerts"), |bencher| {
             bencher.iter(|| webhook::parse(&body, Origin::Webhook).expect("a notification"));
         });
+        group.finish();
         let alerts = webhook::parse(&body, Origin::Webhook).expect("a notification").alerts;
+        let mut group = criterion.benchmark_group("decide");
+        group.throughput(Throughput::Elements(u64::from(count)));
         for bans in [0, BANS] {
             let state = banned(&policy, bans, now);
             assert_eq!(decided(&policy, &state, &alerts, now), alerts.len(), "every alert bans");
-            let name = format!("decide/{count} alerts, {bans} bans in force");
-            criterion
-                .bench_function(&name, |bencher| bencher.iter(|| decided(&policy, &state, &alerts, now)));
+            let name = format!("{count} alerts, {bans} bans in force");
+            group.bench_function(name, |bencher| bencher.iter(|| decided(&policy, &state, &alerts, now)));
         }
+        group.finish();
     }
 
     let state = banned(&policy, BANS, now);
     let clock = Clock { machine: "bench".into(), boot_id: "bench".into(), now };
+    let mut group = criterion.benchmark_group("store");
+    group.throughput(Throughput::Elements(u64::from(BANS)));
     let encode = || serde_json::to_vec(&state.save(&clock)).expect("a state can be written");
-    criterion.bench_function(&format!("store/encode {BANS} bans"), |bencher| bencher.iter(encode));
+    group.bench_function(format!("encode {BANS} bans"), |bencher| bencher.iter(encode));
     let bytes = encode();
-    criterion.bench_function(&format!("store/read {BANS} bans"), |bencher| {
+    group.bench_function(format!("read {BANS} bans"), |bencher| {
         bencher.iter(|| {
             let saved: Saved<'_> = serde_json::from_slice(&bytes).expect("what was written");
             State::restore(saved, &clock)
         });
     });
+    group.finish();
 }
 
 /// The packaged policy without the limits that would refuse so many, enforced; the sources here are private addresses.

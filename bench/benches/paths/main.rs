@@ -4,6 +4,7 @@
 
 mod answers;
 mod bans;
+mod document;
 mod entries;
 mod instructions;
 
@@ -14,10 +15,11 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["instructions"] => instructions::report(),
-        ["instructions", path, dumps] => instructions::spend(path, dumps),
+        ["document"] => document::write(),
+        ["instructions", path, kind, dumps] => instructions::spend(path, kind, dumps),
         _ => {
             let criterion = Criterion::default()
+                .output_directory(&document::output())
                 .sample_size(20)
                 .warm_up_time(Duration::from_millis(500))
                 .measurement_time(Duration::from_secs(2));
