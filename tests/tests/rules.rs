@@ -51,10 +51,7 @@ fn seconds(text: &str) -> u32 {
 /// The matchers of a selector, without its braces.
 fn matchers(selector: &str) -> Vec<(String, String, String)> {
     let matcher = Regex::new(r#"(\w+)(=~|!~|!=|=)"([^"]*)""#).unwrap();
-    matcher
-        .captures_iter(selector)
-        .map(|found| (found[1].into(), found[2].into(), found[3].into()))
-        .collect()
+    matcher.captures_iter(selector).map(|found| (found[1].into(), found[2].into(), found[3].into())).collect()
 }
 
 fn holds((operator, wanted): (&str, &str), value: &str) -> bool {
@@ -71,7 +68,8 @@ fn holds((operator, wanted): (&str, &str), value: &str) -> bool {
 fn of_expression(test: &Value) -> Moment {
     let expression = test["expr"].as_str().unwrap();
     let selectors = Regex::new(r"ALERTS\{([^}]*)\}").unwrap();
-    let selected: Vec<_> = selectors.captures_iter(expression).flat_map(|found| matchers(&found[1])).collect();
+    let selected: Vec<_> =
+        selectors.captures_iter(expression).flat_map(|found| matchers(&found[1])).collect();
     let about = !selected.is_empty();
     let says = |label: &str| {
         let of = selected.iter().find(|(name, operator, _)| name == label && operator == "=");
@@ -81,9 +79,11 @@ fn of_expression(test: &Value) -> Moment {
     let samples = test["exp_samples"].as_array().into_iter().flatten();
     let firing = samples.filter_map(|sample| {
         let labels = matchers(sample["labels"].as_str()?);
-        let label = |wanted: &str| labels.iter().find(|(name, ..)| name == wanted).map(|(.., value)| value.clone());
+        let label =
+            |wanted: &str| labels.iter().find(|(name, ..)| name == wanted).map(|(.., value)| value.clone());
         let tier = (label("alertname").or(alert.clone())?, label("severity").or(severity.clone())?);
-        (label("alertstate").as_deref() == Some("firing")).then(|| (tier, label("instance").unwrap_or_default()))
+        (label("alertstate").as_deref() == Some("firing"))
+            .then(|| (tier, label("instance").unwrap_or_default()))
     });
     let firing = firing.collect();
     let asks = move |(alert, severity): &Tier| {
@@ -127,29 +127,48 @@ fn case(test: &Value) -> Case {
 fn cases() -> Vec<Case> {
     let files = fs::read_dir(workspace().join(TESTS)).unwrap();
     let names = files.map(|file| format!("{TESTS}/{}", file.unwrap().file_name().to_string_lossy()));
-    names.flat_map(|name| yaml(&name)["tests"].as_array().unwrap().iter().map(case).collect::<Vec<_>>()).collect()
+    names
+        .flat_map(|name| yaml(&name)["tests"].as_array().unwrap().iter().map(case).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Each tier, and the metrics that its expression reads, directly or by what is recorded.
 fn tiers() -> BTreeMap<Tier, BTreeSet<String>> {
     let rules = yaml(RULES);
-    let rules: Vec<&Value> =
-        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
-    let name = Regex::new(r"\b(?:instance:)?(?:nf_conntrack|conntrack)_\w+(?::\w+)?|\bup\b|\bALERTS\b").unwrap();
+    let rules: Vec<&Value> = rules["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .collect();
+    let name =
+        Regex::new(r"\b(?:instance:)?(?:nf_conntrack|conntrack)_\w+(?::\w+)?|\bup\b|\bALERTS\b").unwrap();
     let read = |rule: &Value| -> BTreeSet<String> {
         name.find_iter(rule["expr"].as_str().unwrap()).map(|found| found.as_str().to_owned()).collect()
     };
     let recorded: BTreeMap<&str, BTreeSet<String>> =
         rules.iter().filter_map(|rule| Some((rule["record"].as_str()?, read(rule)))).collect();
-    let whole = |rule: &Value| read(rule).into_iter().flat_map(|metric| recorded.get(&*metric).cloned().unwrap_or([metric].into()));
-    let tier = |rule: &Value| (rule["alert"].as_str().unwrap().into(), rule["labels"]["severity"].as_str().unwrap().into());
-    rules.iter().filter(|rule| rule["alert"].is_string()).map(|rule| (tier(rule), whole(rule).collect())).collect()
+    let whole = |rule: &Value| {
+        read(rule).into_iter().flat_map(|metric| recorded.get(&*metric).cloned().unwrap_or([metric].into()))
+    };
+    let tier = |rule: &Value| {
+        (rule["alert"].as_str().unwrap().into(), rule["labels"]["severity"].as_str().unwrap().into())
+    };
+    rules
+        .iter()
+        .filter(|rule| rule["alert"].is_string())
+        .map(|rule| (tier(rule), whole(rule).collect()))
+        .collect()
 }
 
 /// When a test expects the tier first, and where.
 fn fires(case: &Case, tier: &Tier) -> Option<(u32, BTreeSet<String>)> {
     let firing = case.moments.iter().flat_map(|moment| {
-        moment.firing.iter().filter(|(of, _)| of == tier).map(|(_, instance)| (moment.second, instance.clone()))
+        moment
+            .firing
+            .iter()
+            .filter(|(of, _)| of == tier)
+            .map(|(_, instance)| (moment.second, instance.clone()))
     });
     let firing: Vec<_> = firing.collect();
     let first = firing.iter().map(|(second, _)| *second).min()?;
@@ -209,7 +228,8 @@ fn what_is_missing_is_named() {
     };
     let one = |name: &str| format!(r#"{{series: 'm{{instance="{name}"}}', values: 1}}"#);
     let fires = r#"{eval_time: 1m, expr: 'ALERTS{alertname="A"}', exp_samples: [{labels: 'ALERTS{alertname="A", alertstate="firing", severity="info", instance="a"}', value: 1}]}"#;
-    let empty = |time: &str| format!(r#"{{eval_time: {time}, expr: 'ALERTS{{alertname=~"A|B"}}', exp_samples: []}}"#);
+    let empty =
+        |time: &str| format!(r#"{{eval_time: {time}, expr: 'ALERTS{{alertname=~"A|B"}}', exp_samples: []}}"#);
     let names = |cases: &[Case]| {
         let what = ["firing", "end", "look-alike"];
         let all = missing(&tiers, cases).join("\n");
