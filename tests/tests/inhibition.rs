@@ -29,7 +29,8 @@ fn told(receiver: &Receiver, path: &str) -> BTreeSet<String> {
 
 fn name(labels: &Value) -> String {
     let text = |label: &str| labels[label].as_str().unwrap_or_default().to_owned();
-    format!("{}/{}", text("alertname"), text("severity"))
+    let elsewhere = if text("instance") == HOST { "" } else { " elsewhere" };
+    format!("{}/{}{elsewhere}", text("alertname"), text("severity"))
 }
 
 /// What Alertmanager holds back because of another alert.
