@@ -19,7 +19,8 @@ use std::time::Duration;
 pub struct Stage {
     /// Exporter, actioner.
     pub programs: [Running; 2],
-    _directory: TempDir,
+    /// The actioner's `storage` and `socket`.
+    pub directory: TempDir,
     /// Where they run.
     pub scene: Topology,
 }
@@ -56,7 +57,7 @@ impl Stage {
             "endsAt": "0001-01-01T00:00:00Z", "fingerprint": "f"}]}"#;
         let answer = programs[1].post(&scene.server, "/webhook", &[], alert)?;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        Ok(Self { programs, _directory: directory, scene })
+        Ok(Self { programs, directory, scene })
     }
 
     /// `GET /metrics` in that form.

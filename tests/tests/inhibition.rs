@@ -29,7 +29,8 @@ fn told(receiver: &Receiver, path: &str) -> BTreeSet<String> {
 
 fn name(labels: &Value) -> String {
     let text = |label: &str| labels[label].as_str().unwrap_or_default().to_owned();
-    format!("{}/{}", text("alertname"), text("severity"))
+    let elsewhere = if text("instance") == HOST { "" } else { " elsewhere" };
+    format!("{}/{}{elsewhere}", text("alertname"), text("severity"))
 }
 
 /// What Alertmanager holds back because of another alert.
@@ -77,6 +78,12 @@ fn people_hear_the_graver_tier_and_the_actioner_hears_everything_that_is_meant_f
     let full = alert("ConntrackTableFull", "critical", false);
     let nearly = |severity| alert("ConntrackTableNearlyFull", severity, false);
     let remediated = |severity| alert("ConntrackSourceHoardsEntries", severity, true);
+    // Another host, nearly full by a warning alone: what pages there is not held back by what does not.
+    let elsewhere = |name, severity| {
+        let mut alert = alert(name, severity, false);
+        alert["labels"]["instance"] = "web2:10048".into();
+        alert
+    };
     send(alertmanager.running(), &stage, &json!([full, nearly("critical")]))?;
     wait_until("the first inhibition", SOON, || {
         let inhibited = inhibited(&alertmanager, &stage).map_err(|failure| failure.to_string())?;
@@ -97,6 +104,8 @@ fn people_hear_the_graver_tier_and_the_actioner_hears_everything_that_is_meant_f
             alert("ConntrackTableFillsSoon", "warning", false),
             // Not inhibited by anything: when it has come, the others would have too.
             alert("ConntrackInsertFailed", "warning", false),
+            elsewhere("ConntrackTableNearlyFull", "warning"),
+            elsewhere("ConntrackTableFillsSoon", "critical"),
             remediated("critical"),
             remediated("warning"),
             alert("ConntrackTableFillsSoon", "info", true),

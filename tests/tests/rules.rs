@@ -119,8 +119,8 @@ fn case(test: &Value) -> Case {
         input.entry(instance).or_default().insert(metric.to_owned());
     }
     let list = |name: &str| test[name].as_array().cloned().unwrap_or_default();
-    let moments = list("promql_expr_test").iter().map(of_expression);
-    let moments = moments.chain(list("alert_rule_test").iter().map(of_alert)).collect();
+    let (expressions, alerts) = (list("promql_expr_test"), list("alert_rule_test"));
+    let moments = expressions.iter().map(of_expression).chain(alerts.iter().map(of_alert)).collect();
     Case { input, moments }
 }
 

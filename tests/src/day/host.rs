@@ -10,6 +10,8 @@ use super::{
 pub const SILENT: Life = &[(Kind::Deferred, 95), (Kind::Dead, 432_000 - 95)];
 /// The same through a gateway: no socket of this host ever stood behind it, so nobody here can tell that it is dead.
 pub const FORWARDED: Life = &[(Kind::Established, 432_000)];
+/// A living connection of one of many hosts that come at once and stay.
+pub const LIVING: Life = &[(Kind::Established, 432_000)];
 /// A forged SYN, for which nobody completes the handshake.
 pub const FORGED_SYN: Life = &[(Kind::HalfOpen, 60)];
 /// A forged datagram that nobody answers.
@@ -41,6 +43,19 @@ pub enum Stop {
     Never,
 }
 
+/// A job that opens connections, keeps them, and closes all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch {
+    /// Its first connection.
+    pub begins: u32,
+    /// How many it opens, evenly.
+    pub connections: f64,
+    /// In so many seconds.
+    pub climb: u32,
+    /// So many seconds after the last it closes them.
+    pub hold: u32,
+}
+
 /// What befalls the host beside its ordinary load.
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
@@ -58,6 +73,10 @@ pub enum Event {
     Reboot(u32),
     /// From this moment, within four hours, so many times the visitors of the day before.
     Campaign(u32, f64),
+    /// A job of this day of the week alone.
+    Weekly(Batch),
+    /// The day before brought only this share of the visitors.
+    AfterSunday(f64),
 }
 
 /// What the host's actioner does.
@@ -93,7 +112,7 @@ const SMALL: u64 = 65_536;
 const USUAL: u64 = 262_144;
 
 const fn load(connections: f64) -> Load {
-    Load { connections, deployments: DEPLOYMENTS, backup: true }
+    Load { connections, deployments: DEPLOYMENTS, backup: true, swing: 1 }
 }
 
 const fn attack(begins: u32, hosts: usize, stops_at: Stop, life: Life) -> Event {
@@ -112,7 +131,16 @@ const fn host(
 }
 
 use Actioner::{DryRun, Enforcing, None as NoActioner};
-use Event::{Campaign, FirstBoot, Flood, Nothing, Reboot, Sawtooth};
+use Event::{AfterSunday, Campaign, FirstBoot, Flood, Nothing, Reboot, Sawtooth, Weekly};
+
+/// An office behind a gateway: next to nothing at night, and by day most of its table.
+const fn office(name: &'static str, about: &'static str, event: Event) -> Host {
+    let load = Load { connections: 240.0, deployments: &[], backup: false, swing: 2 };
+    Host { name, about, limit: SMALL, load, event, actioner: NoActioner }
+}
+
+/// It climbs for an hour and a half and stays for three hours: neither a sawtooth nor a jump.
+const WEEKLY: Batch = Batch { begins: at(1, 0), connections: 25_000.0, climb: 5400, hold: 3 * 3600 };
 
 /// All of them, the quiet ones first.
 pub const HOSTS: &[Host] = &[
@@ -159,6 +187,16 @@ pub const HOSTS: &[Host] = &[
         Campaign(at(10, 0), 1.5),
         Enforcing,
     ),
+    host(
+        "weekly",
+        "a weekly job: 25,000 connections from 01:00 to 02:30, closed at 05:30",
+        SMALL,
+        30.0,
+        Weekly(WEEKLY),
+        NoActioner,
+    ),
+    office("office", "a gateway of an office: a thirtieth of its table at night, two thirds by day", Nothing),
+    office("office-monday", "the same, after a Sunday of a tenth", AfterSunday(0.1)),
     host(
         "article",
         "the article: 5 hosts, 19 connections a minute each, stopping at 300",
@@ -208,6 +246,30 @@ pub const HOSTS: &[Host] = &[
         NoActioner,
     ),
     host(
+        "covered",
+        "the same attack on the gateway, begun within a deployment at 10:30, while the day rises",
+        SMALL,
+        30.0,
+        attack(at(10, 30), 4, Stop::Never, FORWARDED),
+        NoActioner,
+    ),
+    host(
+        "covered-busy",
+        "3 silent hosts begin within a deployment at 10:30, on a host that is half full by day; nobody acts",
+        SMALL,
+        180.0,
+        attack(at(10, 30), 3, Stop::Never, SILENT),
+        NoActioner,
+    ),
+    host(
+        "connections",
+        "500 real connections a second from many hosts, which stay, for 20 minutes",
+        USUAL,
+        300.0,
+        Flood(LIVING, 500.0, at(20, 0), 1200),
+        Enforcing,
+    ),
+    host(
         "scan",
         "a SYN scan of 700 a second for 20 minutes",
         USUAL,
@@ -242,5 +304,11 @@ impl Host {
     /// Whether nothing happens to it that anybody ought to be woken for.
     pub fn quiet(&self) -> bool {
         !matches!(self.event, Event::Attack(_) | Flood(..))
+    }
+
+    /// Whether it honestly grows for hours to what the day before did not see. The rules compare with a week ago as well, where there is one;
+    /// here there is none.
+    pub fn grows_to_a_record(&self) -> bool {
+        matches!(self.event, Campaign(..) | Weekly(_) | AfterSunday(_))
     }
 }

@@ -61,12 +61,14 @@ pub struct Load {
     pub deployments: &'static [u32],
     /// Whether a backup runs from 02:00 to 03:20.
     pub backup: bool,
+    /// 1: a fifth of the day's most at night. 2: the square of it, a twenty-fifth.
+    pub swing: i32,
 }
 
 impl Load {
     /// What comes in a second at `second` (of either day): lives, and how many begin each. `slow` is the hour's mood, around 1.
     pub fn at(&self, second: u32, slow: f64) -> Vec<(Life, f64)> {
-        let visitors = self.connections * diurnal(second) * slow;
+        let visitors = self.connections * diurnal(second).powi(self.swing) * slow;
         let mut arrivals = vec![
             (SHORT, 0.8 * visitors),
             (KEPT, 0.2 * visitors),

@@ -2,7 +2,7 @@
 
 use super::{
     DAY,
-    host::{Actioner, Attack, BATCH, Event, Host, Stop},
+    host::{Actioner, Attack, BATCH, Batch, Event, Host, Stop},
     load::{BACKUP, Noise},
     table::{Counts, Kind, Table},
 };
@@ -161,6 +161,11 @@ impl<'a> Walk<'a> {
             let risen = (f64::from(second.saturating_sub(from)) / (4.0 * 3600.0)).min(1.0);
             slow *= 1.0 + (times - 1.0) * risen;
         }
+        if let Event::AfterSunday(share) = self.host.event
+            && second < DAY
+        {
+            slow *= share;
+        }
         for (life, a_second) in self.host.load.at(second, slow) {
             let entries = a_second * f64::from(STEP) * (1.0 + 0.03 * self.noise.draw());
             self.table.add(0, life, entries);
@@ -176,7 +181,7 @@ impl<'a> Walk<'a> {
             Event::Attack(attack) => self.attack(attack, second),
             Event::Flood(life, a_second, from, seconds) if (from..from + seconds).contains(&second) => {
                 self.table.add(0, life, a_second * f64::from(STEP));
-                self.forged = a_second * f64::from(life[0].1);
+                self.forged = if life[0].0.assured() { 0.0 } else { a_second * f64::from(life[0].1) };
             }
             Event::Flood(..) => self.forged = 0.0,
             Event::Sawtooth(connections, period) => {
@@ -185,7 +190,19 @@ impl<'a> Walk<'a> {
                 }
                 self.table.add(JOB, BATCH, connections * f64::from(STEP) / f64::from(period));
             }
-            Event::Nothing | Event::FirstBoot(_) | Event::Reboot(_) | Event::Campaign(..) => {}
+            Event::Weekly(Batch { begins, connections, climb, hold }) => {
+                let closes = begins + climb + hold;
+                if (begins..begins + climb).contains(&second) {
+                    self.table.add(JOB, BATCH, connections * f64::from(STEP) / f64::from(climb));
+                } else if second == closes {
+                    self.table.delete(|owner, _| owner == JOB);
+                }
+            }
+            Event::Nothing
+            | Event::FirstBoot(_)
+            | Event::Reboot(_)
+            | Event::Campaign(..)
+            | Event::AfterSunday(_) => {}
         }
     }
 
@@ -269,11 +286,11 @@ fn attackers(host: &Host) -> usize {
     attack.hosts * turns
 }
 
-/// When the table would be full if nobody acted: the first second at which it holds all but a thousandth of its limit.
+/// When the table would be full if nobody acted, by the end of the day after: the first second at which it holds all but a thousandth of its limit.
 pub fn full_at(host: &Host) -> Option<u32> {
     let alone = Host { actioner: Actioner::None, ..*host };
     let mut walk = Walk::new(&alone);
-    (0..2 * DAY).step_by(STEP as usize).find(|&second| {
+    (0..3 * DAY).step_by(STEP as usize).find(|&second| {
         walk.step(second);
         walk.table.entries() >= 0.999 * host.limit as f64
     })

@@ -80,7 +80,7 @@ impl Verdict {
             fault(format!("a page on a day on which the table is never full: {pages:?}"));
         }
         // Hours of honest growth to a record look like an attack to whoever sees only the sum: that may warn, and must not page.
-        if host.quiet() && !matches!(host.event, Event::Campaign(..)) && self.called_at().is_some() {
+        if host.quiet() && !host.grows_to_a_record() && self.called_at().is_some() {
             fault(format!("called, and nobody fills the table: {:?}", self.rows));
         }
         if is_attack && full_at.is_some() {
@@ -88,6 +88,13 @@ impl Verdict {
             if !ahead.is_some_and(|hours| hours > 10.0) {
                 fault(format!("called {ahead:?} hours ahead: {:?}", self.rows));
             }
+        }
+        // What the kernel cannot evict takes minutes to fill a table, so somebody can be woken before.
+        if let (Event::Flood(life, ..), Some(full)) = (host.event, full_at)
+            && life[0].0.assured()
+            && !pages.first().is_some_and(|row| row.first + 120 <= *full)
+        {
+            fault(format!("no page two minutes before the table is full: {:?}", self.rows));
         }
         if !host.quiet() && self.rows.is_empty() {
             fault("nothing fired".into());

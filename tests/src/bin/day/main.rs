@@ -1,4 +1,4 @@
-//! `make day`: two days of seventeen hosts, judged by the shipped rules; writes docs/day.md and docs/pictures/day.svg.
+//! `make day`: two days of all hosts, judged by the shipped rules; writes docs/day.md and docs/pictures/day.svg.
 //! With names of hosts as arguments it judges these and writes nothing. It exits with 1 when what must hold does not.
 
 use std::{env, fs, process::ExitCode};
