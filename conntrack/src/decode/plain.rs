@@ -84,10 +84,8 @@ impl<const N: usize> Layout<N> {
     /// Without a branch for each header, so that it becomes a few vector instructions.
     #[inline]
     fn fits(&self, bytes: &[u8; N]) -> bool {
-        let mut differ = 0;
-        for at in 0..N {
-            differ |= (bytes[at] ^ self.bytes[at]) & self.mask[at];
-        }
+        let places = bytes.iter().zip(&self.bytes).zip(&self.mask);
+        let differ = places.fold(0, |differ, ((byte, known), mask)| differ | (byte ^ known) & mask);
         differ == 0
     }
 }
