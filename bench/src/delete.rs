@@ -88,8 +88,11 @@ pub(crate) fn one_source(by_source: u32) -> Cost {
     found_and_removed(1, by_source)
 }
 
+/// What it stops at, and what it shows.
+type Clock = (&'static str, fn(&Cost) -> Duration);
+
 /// The clocks that a deletion of ours is told by, each in a row of its own.
-const CLOCKS: [(&str, fn(&Cost) -> Duration); 2] = [
+const CLOCKS: [Clock; 2] = [
     ("until those entries are gone and the webhook is answered", |ours| ours.wall),
     ("until the table was looked at again after the answer", |ours| ours.wall + ours.then),
 ];
