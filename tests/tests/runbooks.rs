@@ -87,11 +87,9 @@ fn reads(command: &str) -> bool {
     let words: Vec<&str> = command.split_whitespace().collect();
     let has = |one: &[&str]| words.iter().any(|word| one.contains(word));
     let asks = |first: &[&str]| words.get(1).is_some_and(|word| first.contains(word));
-    let whole = words.len() > 1
-        && !command.contains('…')
-        && !command.contains("HOST")
-        && !command.contains(":9090")
-        && !(words[0] == "grep" && command.contains(" /etc/"));
+    let elsewhere = ["…", "HOST", ":9090"].iter().any(|word| command.contains(word));
+    let of_files = words.first() == Some(&"grep") && command.contains(" /etc/");
+    let whole = words.len() > 1 && !elsewhere && !of_files;
     READERS.contains(words.first().unwrap_or(&""))
         && match words[0] {
             "conntrack" => asks(&["-L", "-C", "-S"]),
