@@ -74,7 +74,11 @@ fn commands(line: &str) -> Vec<String> {
             _ => parts = with(parts, c),
         }
     }
-    parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+    parts
+        .into_iter()
+        .map(|part| part.trim().to_owned())
+        .filter(|part| !part.is_empty() && !part.starts_with("2>"))
+        .collect()
 }
 
 fn with(mut parts: Vec<String>, c: char) -> Vec<String> {
