@@ -1,7 +1,6 @@
 //! A whole scrape beside the kernel's floor and beside what people run instead.
 
 use std::{
-    env,
     net::SocketAddr,
     path::PathBuf,
     process::Command,
@@ -264,14 +263,34 @@ fn neighbours(part: &mut Part, namespace: &Namespace, what: &str, ours: &Running
         says: "node_nf_conntrack_entries ",
     };
     node_exporter.measure(part, namespace, what)?;
-    let hiveco = Neighbour {
-        name: "hiveco/conntrack_exporter 0.3.1 (its newest source, built with Debian's libraries): connections by remote endpoint and state, IPv4 only, as they were up to a second ago",
-        program: env::var_os("HIVECO").map_or_else(|| workspace().join(HIVECO), PathBuf::from),
-        arguments: &["--bind-address", "127.0.0.1", "--listen-port", "9318"],
-        port: 9318,
-        says: "conntrack_open_connections{",
-    };
-    hiveco.measure(part, namespace, what)
+    hiveco(part, namespace, what)
+}
+
+/// It asks the kernel to forget everything before it reads (`NFCT_Q_FLUSH` in `ConnectionTable::makeConntrackHandle`), so it is the last
+/// to see a table.
+fn hiveco(part: &mut Part, namespace: &Namespace, what: &str) -> Result<()> {
+    let program = workspace().join(HIVECO);
+    if !program.exists() {
+        part.after.push(format!(
+            "hiveco/conntrack_exporter: not to be had here ({} is missing).",
+            program.display()
+        ));
+        return Ok(());
+    }
+    let entries = || namespace.read_sysctl("net/netfilter/nf_conntrack_count");
+    let before = entries()?;
+    let mut command = Command::new(program);
+    command.args(["--bind-address", "127.0.0.1", "--listen-port", "9318"]);
+    let process = namespace.spawn(command)?;
+    let server = Server::from(SocketAddr::from((LOOPBACK, 9318)));
+    let answers =
+        || namespace.run(|| http::get(&server, "/metrics", &[])).map(drop).map_err(|error| error.to_string());
+    wait_until("hiveco/conntrack_exporter to answer", LONGEST, answers)?;
+    let theirs =
+        format!("{before} entries before its start, {} after; {}", entries()?, mib(process.peak_memory()?));
+    let name = "hiveco/conntrack_exporter 0.3.1 (its newest source, built with Debian's libraries): it begins with a flush of the whole table, IPv6 included, so there is nothing to compare";
+    part.row([&format!("{what}: what it does at its start"), name, "", &theirs, "", ""], None);
+    Ok(())
 }
 
 /// A program that somebody else wrote.
@@ -301,20 +320,11 @@ impl Neighbour<'_> {
             let read = answer.text().lines().any(|line| line.starts_with(says));
             if read { Ok(()) } else { Err("it answers without the table".to_owned()) }
         });
-        let theirs = match ready {
-            Ok(()) => {
-                let before = process.peak_memory()?;
-                let cost = scrape_of(&process, &server, namespace)?;
-                let peak = before.max(process.peak_memory()?);
-                format!("{}, {} CPU, {}", ms(cost.wall), ms(cost.cpu), mib(peak))
-            }
-            Err(_) => format!(
-                "nothing of the table in {} s, {:.0} s CPU, {}",
-                LONGEST.as_secs(),
-                process.cpu_time()?.as_secs_f64(),
-                mib(process.peak_memory()?)
-            ),
-        };
+        ready?;
+        let before = process.peak_memory()?;
+        let cost = scrape_of(&process, &server, namespace)?;
+        let peak = before.max(process.peak_memory()?);
+        let theirs = format!("{}, {} CPU, {}", ms(cost.wall), ms(cost.cpu), mib(peak));
         part.row([&format!("{what}: a scrape"), name, "", &theirs, "", ""], None);
         Ok(())
     }
