@@ -135,11 +135,14 @@ fn policy(file: &Path) -> Result<(Policy, String), String> {
 /// [`Trouble`]: the file cannot be removed, or no actioner answers and nobody had panicked.
 pub fn resume(flags: &Resume) -> Result<Said, Trouble> {
     let file = panic_file::path(&flags.storage);
-    let was_there = file.symlink_metadata().is_ok();
-    let removed = if was_there { format!("{} is removed\n", file.display()) } else { String::new() };
+    let is_there = || file.symlink_metadata().is_ok();
+    let was_there = is_there();
     // A running one removes the file itself, once it has heeded it.
     match Client::new(&flags.socket.admin_socket).post("/api/v1/resume", &json!({})) {
-        Ok(answer) => Ok(Said::done(removed + &text(&answer["done"])).unless_stored(&answer)),
+        Ok(answer) => {
+            let became = what_became(&file, was_there, is_there());
+            Ok(Said::done(became + &text(&answer["done"])).unless_stored(&answer))
+        }
         Err(Trouble::Unreachable { error, .. })
             if was_there && error.kind() != std::io::ErrorKind::PermissionDenied =>
         {
@@ -149,8 +152,34 @@ pub fn resume(flags: &Resume) -> Result<Said, Trouble> {
                     .map_err(|error| format!("cannot remove {}: {error}", file.display()))
             });
             resumed.map_err(|error| Trouble::Failed(format!("{error}; so nothing is resumed")))?;
-            Ok(Said::done(removed + "no actioner runs; the next one acts again"))
+            Ok(Said::done(what_became(&file, was_there, false) + "no actioner runs; the next one acts again"))
         }
         Err(trouble) => Err(trouble),
+    }
+}
+
+/// What `resume` did with the file of a panic, as a line of its own.
+fn what_became(file: &Path, was_there: bool, is_there: bool) -> String {
+    let file = file.display();
+    match (was_there, is_there) {
+        (_, true) => format!(
+            "{file} is still there: the running actioner keeps its store elsewhere, and one that starts with this --storage.path stays off \
+             (name the running one's --storage.path, and remove this file by hand)\n"
+        ),
+        (true, false) => format!("{file} is removed\n"),
+        (false, false) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_running_actioner_does_not_know_is_not_said_to_be_removed() {
+        let file = Path::new("/var/lib/conntrack-guard/panic");
+        assert_eq!(what_became(file, false, false), "");
+        assert_eq!(what_became(file, true, false), "/var/lib/conntrack-guard/panic is removed\n");
+        assert!(what_became(file, true, true).contains("is still there"));
     }
 }
