@@ -31,7 +31,8 @@ hiveco() {
   type g++ >/dev/null 2>&1 || { say "no g++: the report goes without hiveco/conntrack_exporter"; return; }
   libraries=$work/usr/lib/$(g++ -print-multiarch)
   mkdir -p "$work"
-  git init -q "$work/source" && git -C "$work/source" fetch -q "$source" HEAD >&2 ||
+  git init -q "$work/source"
+  git -C "$work/source" fetch -q "$source" HEAD >&2 ||
     { say "$source cannot be had (HIVECO_SOURCE=DIR names a clone): the report goes without it"; return; }
   git -C "$work/source" checkout -q FETCH_HEAD
   [[ $(git -C "$work/source" rev-parse HEAD) == $commit* ]] || say "hiveco/conntrack_exporter is newer than $commit, which this was written for"
@@ -44,6 +45,7 @@ hiveco() {
 }
 
 mkdir -p "$into"
-[ -x "$into/usr/bin/prometheus-node-exporter" ] && [ -d "$into/usr/lib/python3/dist-packages/fail2ban" ] ||
+if [ ! -x "$into/usr/bin/prometheus-node-exporter" ] || [ ! -d "$into/usr/lib/python3/dist-packages/fail2ban" ]; then
   unpack "$into" prometheus-node-exporter fail2ban
+fi
 [ -x "$into/hiveco/conntrack_exporter" ] || hiveco
