@@ -110,7 +110,7 @@ FUZZ_BUILD = --fuzz-dir fuzz --target-dir target/fuzz
 
 fuzz: ## hostile bytes for everything that reads some, by libFuzzer (FUZZ=webhook FUZZ_RUNS=10000000 FUZZ_SECONDS=600)
 	@packaging/need.sh $(COMPILER) g++
-	@packaging/fuzzer.sh
+	@packaging/cargo-tool.sh cargo-fuzz 0.13.2
 	$(CARGO_FUZZ) build $(FUZZ_BUILD)
 	@mkdir -p $(addprefix target/corpus/,$(FUZZ))
 	set -e; $(foreach target,$(FUZZ),$(CARGO_FUZZ) run $(FUZZ_BUILD) $(target) target/corpus/$(target) fuzz/corpus/$(target) -- \
@@ -174,16 +174,18 @@ lint: check-units ## rustfmt, clippy with warnings as errors, rustdoc, shellchec
 fmt: ## format the sources
 	$(CARGO) fmt --all
 
+CARGO_DENY = cargo-deny 0.20.2
+
 # Not part of lint: cargo-deny takes minutes to build.
 deny: ## licences, sources and banned crates of the dependencies (cargo-deny, minutes the first time)
 	@packaging/need.sh $(COMPILER)
-	@packaging/cargo-deny.sh
+	@packaging/cargo-tool.sh $(CARGO_DENY)
 	target/tools/bin/cargo-deny check bans licenses sources
 
 # Not part of deny: the database is a git repository, on no registry, and what it says changes from day to day without us.
 advisories: ## known vulnerabilities of the dependencies, by RustSec's database (DB=DIR: a clone of it, where GitHub is not reached)
 	@packaging/need.sh $(COMPILER) git
-	@packaging/cargo-deny.sh
+	@packaging/cargo-tool.sh $(CARGO_DENY)
 	packaging/advisories.sh $(DB)
 
 clean: ## remove target/
