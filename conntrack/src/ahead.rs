@@ -3,9 +3,8 @@
 //! Nine tenths of a dump is the kernel's own work, done inside the receive calls (DOMAIN.md, 2). With a CPU to spare, decoding and
 //! counting the last batch costs no time beside it.
 
-use crate::link::{Answer, Error, Link, on_the_cpu, read_answer};
+use crate::link::{Answer, Error, Link, ended, read_answer, timed};
 use crate::netlink::{Malformed, Message, Messages, NLMSG_DONE, NLMSG_ERROR, Requests};
-use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -94,8 +93,7 @@ impl Link {
             drop(filled);
             let longest_call = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             match end.map_err(|source| Error::Malformed { asked, source })? {
-                Some(0) => Ok(Some(Answer { interrupted, longest_call })),
-                Some(errno) => Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
+                Some(errno) => ended(errno, asked).map(|()| Some(Answer { interrupted, longest_call })),
                 None => Err(Error::Malformed { asked, source: Malformed("an answer without an end") }),
             }
         })
@@ -113,9 +111,7 @@ impl Link {
         self.send(requests, asked)?;
         let (room, mut longest) = (self.room(), Duration::ZERO);
         let mut receive = |room: &mut [u8]| {
-            let before = on_the_cpu();
-            let len = self.receive_into(room, asked)?;
-            longest = longest.max(on_the_cpu().saturating_sub(before));
+            let len = timed(&mut longest, || self.receive_into(room, asked))?;
             between();
             Ok(len)
         };

@@ -1,10 +1,10 @@
 //! A netlink socket to the kernel: send, receive, ask. All of this crate's I/O passes here.
 
 use crate::netlink::{Malformed, Message, Messages, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Requests};
+use crate::pace::thread_cpu;
 use netlink_sys::{Socket, SocketAddr, protocols};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::io;
 use std::time::Duration;
 
@@ -158,6 +158,11 @@ pub struct Link {
 impl Link {
     /// Opens a socket to one family. Errors: [`Error::Open`].
     pub fn open(channel: Channel, asked: &'static str) -> Result<Link, Error> {
+        Link::open_with_room(channel, asked, RECEIVE_BUFFER)
+    }
+
+    /// The same, which receives at most so many bytes at once. The kernel fills a dump's datagrams up to what was ever offered to it.
+    pub(crate) fn open_with_room(channel: Channel, asked: &'static str, room: usize) -> Result<Link, Error> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(channel.protocol())?;
             socket.bind_auto()?;
@@ -169,19 +174,12 @@ impl Link {
             Ok(socket)
         };
         let socket = open().map_err(|source| Error::Open { asked, source })?;
-        Ok(Link { socket, buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(), sequence: 0 })
+        Ok(Link { socket, buffer: vec![0; room].into_boxed_slice(), sequence: 0 })
     }
 
     /// Also receives what the kernel announces to a multicast group (`RTNLGRP_*` and the like), between answers.
     pub fn subscribe(&mut self, group: u32, asked: &'static str) -> Result<(), Error> {
         self.socket.add_membership(group).map_err(|source| Error::Open { asked, source })
-    }
-
-    /// Receives at most so many bytes at once from now on. The kernel fills a dump's datagrams up to what was once offered to it, so this is
-    /// for a link that has not received yet.
-    pub(crate) fn in_pieces_of(mut self, bytes: usize) -> Link {
-        self.buffer = vec![0; bytes].into_boxed_slice();
-        self
     }
 
     /// How long a datagram may be.
@@ -248,15 +246,12 @@ impl Link {
         self.send(requests, asked)?;
         let mut answer = Answer::default();
         loop {
-            let before = on_the_cpu();
-            let received = self.receive(asked)?;
-            answer.longest_call = answer.longest_call.max(on_the_cpu().saturating_sub(before));
+            let received = timed(&mut answer.longest_call, || self.receive(asked))?;
             let end = read_answer(received, sequence, &mut answer.interrupted, &mut each)
                 .map_err(|source| Error::Malformed { asked, source })?;
             match end {
                 None => between(),
-                Some(0) => return Ok(answer),
-                Some(errno) => return Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
+                Some(errno) => return ended(errno, asked).map(|()| answer),
             }
         }
     }
@@ -277,10 +272,20 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Time that the calling thread had a CPU.
-pub(crate) fn on_the_cpu() -> Duration {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0))
+/// Makes a call, and keeps the most CPU time that one took.
+pub(crate) fn timed<T>(longest: &mut Duration, call: impl FnOnce() -> T) -> T {
+    let before = thread_cpu();
+    let made = call();
+    *longest = (*longest).max(thread_cpu().saturating_sub(before));
+    made
+}
+
+/// What an answer's last errno amounts to; 0 is its proper end.
+pub(crate) fn ended(errno: i32, asked: &'static str) -> Result<(), Error> {
+    match errno {
+        0 => Ok(()),
+        errno => Err(Error::from_io(asked, io::Error::from_raw_os_error(errno))),
+    }
 }
 
 /// What an answer was like.

@@ -75,7 +75,8 @@ impl Pace {
     }
 }
 
-fn thread_cpu() -> Duration {
+/// Time that the calling thread had a CPU.
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
