@@ -28,7 +28,7 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 /// What people copy to see who fills the table.
 pub(crate) const PIPELINE: &str = "conntrack -L 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i ~ /^src=/){print substr($i,5); break}}' | sort | uniq -c | sort -rn >/dev/null";
 const NODE_EXPORTER: &str = "target/servers/neighbours/usr/bin/prometheus-node-exporter";
-/// A neighbour that has not read the table by then is said not to.
+/// A neighbour that has not done by then what it is waited for fails the bench.
 const LONGEST: Duration = Duration::from_secs(20);
 const HIVECO: &str = "target/servers/neighbours/hiveco/conntrack_exporter";
 
@@ -251,32 +251,47 @@ fn neighbours(part: &mut Part, namespace: &Namespace, what: &str, ours: &Running
         [&format!("{what}: peak memory after these scrapes"), "", &peak(&ours.process)?, "", "", ""],
         None,
     );
-    let node_exporter = Neighbour {
-        name: "node_exporter 1.5 (Debian), its collector conntrack: two totals and the kernel's counters, no source, no state",
-        program: workspace().join(NODE_EXPORTER),
-        arguments: &[
-            "--collector.disable-defaults",
-            "--collector.conntrack",
-            "--web.listen-address=127.0.0.1:9100",
-        ],
-        port: 9100,
-        says: "node_nf_conntrack_entries ",
-    };
-    node_exporter.measure(part, namespace, what)?;
+    node_exporter(part, namespace, what)?;
     hiveco(part, namespace, what)
+}
+
+/// A neighbour's program, or a line in the report that it is missing.
+fn had(part: &mut Part, name: &str, program: &str) -> Option<PathBuf> {
+    let program = workspace().join(program);
+    if program.exists() {
+        return Some(program);
+    }
+    part.after.push(format!("{name}: not to be had here ({} is missing).", program.display()));
+    None
+}
+
+fn node_exporter(part: &mut Part, namespace: &Namespace, what: &str) -> Result<()> {
+    let name = "node_exporter 1.5 (Debian), its collector conntrack: two totals and the kernel's counters, no source, no state";
+    let Some(program) = had(part, name, NODE_EXPORTER) else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args([
+        "--collector.disable-defaults",
+        "--collector.conntrack",
+        "--web.listen-address=127.0.0.1:9100",
+    ]);
+    let process = namespace.spawn(command)?;
+    let server = Server::from(SocketAddr::from((LOOPBACK, 9100)));
+    wait_until(name, LONGEST, || {
+        let answer =
+            namespace.run(|| http::get(&server, "/metrics", &[])).map_err(|error| error.to_string())?;
+        let read = answer.text().lines().any(|line| line.starts_with("node_nf_conntrack_entries "));
+        if read { Ok(()) } else { Err("it answers without the table".to_owned()) }
+    })?;
+    let cost = scrape_of(&process, &server, namespace)?;
+    let theirs = format!("{}, {} CPU, {}", ms(cost.wall), ms(cost.cpu), mib(process.peak_memory()?));
+    part.row([&format!("{what}: a scrape"), name, "", &theirs, "", ""], None);
+    Ok(())
 }
 
 /// It asks the kernel to forget everything before it reads (`NFCT_Q_FLUSH` in `ConnectionTable::makeConntrackHandle`), so it is the last
 /// to see a table.
 fn hiveco(part: &mut Part, namespace: &Namespace, what: &str) -> Result<()> {
-    let program = workspace().join(HIVECO);
-    if !program.exists() {
-        part.after.push(format!(
-            "hiveco/conntrack_exporter: not to be had here ({} is missing).",
-            program.display()
-        ));
-        return Ok(());
-    }
+    let Some(program) = had(part, "hiveco/conntrack_exporter", HIVECO) else { return Ok(()) };
     let entries = || {
         let count =
             namespace.read_sysctl("net/netfilter/nf_conntrack_count").map_err(|error| error.to_string())?;
@@ -294,41 +309,4 @@ fn hiveco(part: &mut Part, namespace: &Namespace, what: &str) -> Result<()> {
     let name = "hiveco/conntrack_exporter 0.3.1 (its newest source, built with Debian's libraries): it begins with a flush of the whole table, IPv6 included, so there is nothing to compare";
     part.row([&format!("{what}: what it does at its start"), name, "", &theirs, "", ""], None);
     Ok(())
-}
-
-/// A program that somebody else wrote.
-struct Neighbour<'n> {
-    name: &'n str,
-    program: PathBuf,
-    arguments: &'n [&'n str],
-    port: u16,
-    /// A line of its answer begins so once it has read the table.
-    says: &'n str,
-}
-
-impl Neighbour<'_> {
-    fn measure(&self, part: &mut Part, namespace: &Namespace, what: &str) -> Result<()> {
-        let Neighbour { name, program, arguments, port, says } = self;
-        if !program.exists() {
-            part.after.push(format!("{name}: not to be had here ({} is missing).", program.display()));
-            return Ok(());
-        }
-        let mut command = Command::new(program);
-        command.args(*arguments);
-        let process = namespace.spawn(command)?;
-        let server = Server::from(SocketAddr::from((LOOPBACK, *port)));
-        let ready = wait_until(name, LONGEST, || {
-            let answer =
-                namespace.run(|| http::get(&server, "/metrics", &[])).map_err(|error| error.to_string())?;
-            let read = answer.text().lines().any(|line| line.starts_with(says));
-            if read { Ok(()) } else { Err("it answers without the table".to_owned()) }
-        });
-        ready?;
-        let before = process.peak_memory()?;
-        let cost = scrape_of(&process, &server, namespace)?;
-        let peak = before.max(process.peak_memory()?);
-        let theirs = format!("{}, {} CPU, {}", ms(cost.wall), ms(cost.cpu), mib(peak));
-        part.row([&format!("{what}: a scrape"), name, "", &theirs, "", ""], None);
-        Ok(())
-    }
 }
