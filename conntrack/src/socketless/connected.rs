@@ -4,7 +4,7 @@ use crate::link::Error;
 use crate::sockets::{Socket, Sockets};
 use foldhash::quality::RandomState;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -15,9 +15,31 @@ const SYN_RECV: u8 = 3;
 /// slot and never makes one.
 #[derive(Debug)]
 pub struct Connected {
-    pairs: HashMap<u64, Kind, RandomState>,
+    pairs: HashMap<Pair, Kind, BuildHasherDefault<AsItIs>>,
     hash: RandomState,
     pub(super) since: Instant,
+}
+
+/// Both ends of a connection, as a seeded hash. Of one [`Connected`] and of what was [read again](Connected::read_again) for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Pair(u64);
+
+/// For keys that are hashes already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +61,22 @@ impl Connected {
     /// # Errors
     /// inet_diag could not be read, or changed while it was: an interrupted dump may lack a living socket.
     pub fn read() -> Result<Connected, Error> {
-        let mut connected = Connected::none();
+        Connected::none().filled()
+    }
+
+    /// Reads them once more: the pairs of both readings are the same.
+    pub(super) fn read_again(&self) -> Result<Connected, Error> {
+        Connected { hash: self.hash.clone(), ..Connected::none() }.filled()
+    }
+
+    fn filled(mut self) -> Result<Connected, Error> {
         let interrupted = Sockets::open()?.visit(|socket| {
-            connected.add(socket.local, socket.peer, Kind::of(socket));
+            self.add(socket.local, socket.peer, Kind::of(socket));
         })?;
         if interrupted {
             return Err(Error::Interrupted { asked: "the TCP sockets of this host" });
         }
-        Ok(connected)
+        Ok(self)
     }
 
     pub(super) fn none() -> Connected {
@@ -54,21 +84,23 @@ impl Connected {
     }
 
     pub(super) fn add(&mut self, local: SocketAddr, peer: SocketAddr, kind: Kind) {
-        self.pairs.insert(self.key(local, peer), kind);
+        let ends = |address: SocketAddr| (address.ip(), address.port());
+        self.pairs.insert(self.pair(ends(local), ends(peer)), kind);
     }
 
-    fn key(&self, local: SocketAddr, peer: SocketAddr) -> u64 {
+    #[inline]
+    pub(super) fn pair(&self, local: (IpAddr, u16), peer: (IpAddr, u16)) -> Pair {
         // An IPv4 address and its v4-mapped form are the same bits.
         let bits = |address: IpAddr| match address {
             IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
             IpAddr::V6(six) => six.to_bits(),
         };
-        let ports = u32::from(local.port()) << 16 | u32::from(peer.port());
-        self.hash.hash_one((bits(local.ip()), bits(peer.ip()), ports))
+        let ports = u32::from(local.1) << 16 | u32::from(peer.1);
+        Pair(self.hash.hash_one((bits(local.0), bits(peer.0), ports)))
     }
 
-    pub(super) fn kind(&self, local: SocketAddr, peer: SocketAddr) -> Option<Kind> {
-        self.pairs.get(&self.key(local, peer)).copied()
+    pub(super) fn kind(&self, pair: Pair) -> Option<Kind> {
+        self.pairs.get(&pair).copied()
     }
 
     /// How many there are.

@@ -1,6 +1,6 @@
 //! What stands behind one entry.
 
-use super::connected::{Connected, Kind};
+use super::connected::{Connected, Kind, Pair};
 use crate::flow::{Flow, L4, Tuple};
 use crate::link::Error;
 use crate::own::OwnAddresses;
@@ -10,9 +10,14 @@ use crate::timeouts::TcpTimeouts;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Look-ups of single sockets for one dump, about 2.5 µs each. A table with more dead slots has the sockets read a second time
-/// instead: with 20,000 connections a second and 4,096 buckets a given socket was passed over once in 100,000 dumps.
-const LOOK_UPS: u32 = 1_000;
+/// Look-ups of single sockets for one dump, about 2.5 µs each, are at most as many as a second reading of the sockets costs, and no
+/// more than this. A table with more dead slots has the sockets read a second time instead: with 20,000 connections a second and
+/// 4,096 buckets a given socket was passed over once in 100,000 dumps.
+const LOOK_UPS: usize = 1_000;
+/// To read the sockets again costs as many look-ups, were there none,
+const LOOK_UPS_OF_A_READING: usize = 100;
+/// and one more for so many sockets.
+const SOCKETS_OF_A_LOOK_UP: usize = 5;
 
 /// What stands behind an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Judge<'a> {
     own: &'a OwnAddresses,
     timeouts: TcpTimeouts,
     grace: u32,
+    /// Most entries end at the same address of this host.
+    last_own: Option<IpAddr>,
     missed: Missed,
 }
 
@@ -73,9 +80,17 @@ pub struct Judge<'a> {
 #[derive(Debug)]
 struct Missed {
     look_up: Sockets,
-    looked_up: u32,
+    look_ups_left: usize,
     again: Option<Connected>,
     failed: Option<CannotJudge>,
+}
+
+/// This host's end of an entry.
+struct End<'t> {
+    /// What its socket goes by in what was read.
+    pair: Pair,
+    /// That of the packets it sends.
+    tuple: &'t Tuple,
 }
 
 impl<'a> Judge<'a> {
@@ -95,8 +110,9 @@ impl<'a> Judge<'a> {
         }
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
         let look_up = Sockets::open().map_err(|error| CannotJudge::look_up(&error))?;
-        let missed = Missed { look_up, looked_up: 0, again: None, failed: None };
-        Ok(Judge { sockets, own, timeouts, grace, missed })
+        let look_ups_left = (LOOK_UPS_OF_A_READING + sockets.len() / SOCKETS_OF_A_LOOK_UP).min(LOOK_UPS);
+        let missed = Missed { look_up, look_ups_left, again: None, failed: None };
+        Ok(Judge { sockets, own, timeouts, grace, last_own: None, missed })
     }
 
     /// What stands behind an entry of a dump that began after the sockets were read. Only valid if [`Judge::in_time`] says so once
@@ -119,21 +135,32 @@ impl<'a> Judge<'a> {
 
     fn of_ends(&mut self, flow: &Flow) -> Behind {
         // Where we answer, the socket is what answers come from: after REDIRECT and INPUT-SNAT that is not the original tuple.
-        let answering = ends(&flow.reply).filter(|(local, _)| self.own.contains(local.ip()));
-        let calling = ends(&flow.original).filter(|(local, _)| self.own.contains(local.ip()));
+        let answering = self.own_end(&flow.reply);
+        let calling = self.own_end(&flow.original);
         if answering.is_none() && calling.is_none() {
             return Behind::NotJudged;
         }
-        let ends = || [answering, calling].into_iter().flatten();
+        let ends = || [answering.as_ref(), calling.as_ref()].into_iter().flatten();
         let either = |a, b| if a == Kind::Socket { a } else { b };
-        let known = ends().filter_map(|(local, peer)| self.sockets.kind(local, peer)).reduce(either);
-        let missed = &mut self.missed;
-        match known.or_else(|| ends().filter_map(|(local, peer)| missed.kind(local, peer)).reduce(either)) {
+        let known = ends().filter_map(|end| self.sockets.kind(end.pair)).reduce(either);
+        let (missed, sockets) = (&mut self.missed, self.sockets);
+        match known.or_else(|| ends().filter_map(|end| missed.kind(end, sockets)).reduce(either)) {
             Some(Kind::Socket) => Behind::Socket,
             Some(Kind::Request) => Behind::Request,
             None if self.missed.failed.is_some() => Behind::NotJudged,
             None => Behind::Nothing,
         }
+    }
+
+    fn own_end<'t>(&mut self, tuple: &'t Tuple) -> Option<End<'t>> {
+        let L4::Ports { src, dst } = tuple.l4 else { return None };
+        if self.last_own != Some(tuple.src) {
+            if !self.own.contains(tuple.src) {
+                return None;
+            }
+            self.last_own = Some(tuple.src);
+        }
+        Some(End { pair: self.sockets.pair((tuple.src, src), (tuple.dst, dst)), tuple })
     }
 
     /// Whether what was judged holds: to be asked when the dump has ended.
@@ -150,26 +177,27 @@ impl<'a> Judge<'a> {
 }
 
 impl Missed {
-    fn kind(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<Kind> {
+    fn kind(&mut self, end: &End<'_>, read: &Connected) -> Option<Kind> {
         if self.failed.is_some() {
             return None;
         }
-        self.try_kind(local, peer).unwrap_or_else(|error| {
+        self.try_kind(end, read).unwrap_or_else(|error| {
             self.failed = Some(CannotJudge::look_up(&error));
             None
         })
     }
 
-    fn try_kind(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<Option<Kind>, Error> {
-        if self.looked_up < LOOK_UPS {
-            self.looked_up += 1;
+    fn try_kind(&mut self, End { pair, tuple }: &End<'_>, read: &Connected) -> Result<Option<Kind>, Error> {
+        if let Some(left) = self.look_ups_left.checked_sub(1) {
+            self.look_ups_left = left;
+            let Some((local, peer)) = ends(tuple) else { return Ok(None) };
             return Ok(self.look_up.find(local, peer)?.map(|socket| Kind::of(&socket)));
         }
         let again = match &mut self.again {
             Some(again) => again,
-            none => none.insert(Connected::read()?),
+            none => none.insert(read.read_again()?),
         };
-        Ok(again.kind(local, peer))
+        Ok(again.kind(*pair))
     }
 }
 
