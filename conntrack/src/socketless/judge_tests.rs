@@ -97,7 +97,8 @@ fn what_the_dump_of_sockets_passed_over_is_looked_up_or_read_again() {
     let flow = flow((&from, &to), (&to, &from));
     let none = Connected::none();
     let own = OwnAddresses::of(["127.0.0.0/8".parse().unwrap()], []);
-    for look_ups_left in [1, 0] {
+    // Two look-ups: both ends are this host's.
+    for look_ups_left in [2, 0] {
         let timeouts = TcpTimeouts::of(TIMEOUTS, []);
         let mut judge = Judge::new(&none, &own, timeouts, Duration::from_secs(30)).unwrap();
         judge.missed.look_ups_left = look_ups_left;
