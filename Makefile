@@ -149,6 +149,12 @@ package-test: ## install, upgrade, reboot, remove, purge on a Debian 12 booted b
 	@packaging/deb.sh debug 2 target/package-test/new >/dev/null
 	@packaging/package-test.sh target/package-test/old target/package-test/new
 
+# KERNEL=5.10: that one alone. SCENES="guard full": these alone.
+try-kernels: build ## our packages on Debian's kernels from 5.10 on, in virtual machines of 512 MB: the attack, AppArmor, missing modules (root; an hour without KVM)
+	@packaging/need.sh $(COMPILER) dpkg-dev debootstrap qemu-system-x86 e2fsprogs
+	@packaging/deb.sh release 1 target/try-kernels/debs >/dev/null
+	@packaging/try-kernels.sh target/try-kernels/debs "$(KERNEL)" $(SCENES)
+
 check-units: ## systemd units and AppArmor profiles: exposure at most 1.5, and what systemd-analyze and apparmor_parser say
 	@packaging/need.sh systemd apparmor
 	@packaging/check-units.sh
@@ -168,7 +174,7 @@ lint: check-units ## rustfmt, clippy with warnings as errors, rustdoc, shellchec
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck packaging/*.sh packaging/debian/*/p*inst packaging/debian/*/p*rm alerts/*.sh docs/getting-started/*.sh .ci/run
+	shellcheck packaging/*.sh packaging/in-vm/*.sh packaging/debian/*/p*inst packaging/debian/*/p*rm alerts/*.sh docs/getting-started/*.sh .ci/run
 	@packaging/no-unsafe.sh
 
 fmt: ## format the sources

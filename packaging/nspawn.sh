@@ -1,4 +1,4 @@
-# nspawn.sh: a Debian 12 that boots by its own systemd in namespaces of its own, and a second host on a wire to it. Sourced by package-test.sh.
+# nspawn.sh: a Debian 12 that boots by its own systemd in namespaces of its own, and a second host on a wire to it. Sourced by package-test.sh; its root also by vm.sh.
 # shellcheck shell=bash
 #
 # Nothing of this machine's network is touched: the wire is made inside the two network namespaces. Its PID 1 need not be systemd, and its
@@ -8,15 +8,16 @@
 readonly suite=bookworm here=198.51.100.1 there=198.51.100.7
 spawned='' outside=''
 
-# The root that is copied for each run: Debian's, with what a host that saves its firewall has.
+# The root $1 that is copied for each run: Debian's, with what a host that saves its firewall has, and the packages $2...
 base_root() {
-  local base=$1 mirror
+  local base=$1 mirror more; shift
+  more=$(printf ',%s' "$@")
   [ ! -e "$base/.complete" ] || return 0
   mirror=$(apt-get indextargets --format "\$(REPO_URI) \$(CODENAME)" 'Created-By: Packages' | awk -v suite="$suite" '$2 == suite { print $1; exit }')
-  echo "package-test: debootstrap of Debian 12 below $base (once; some 120 MB are fetched)" >&2
+  echo "$(basename "$0" .sh): debootstrap of Debian 12 below $base (once; some 120 MB are fetched)" >&2
   rm -rf "$base"
   debootstrap --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,iproute2,iptables,ipset,nftables,netfilter-persistent,iptables-persistent,procps,kmod \
+    --include=systemd,systemd-sysv,dbus,iproute2,iptables,ipset,nftables,netfilter-persistent,iptables-persistent,procps,kmod"${more%,}" \
     "$suite" "$base" "${mirror:-http://deb.debian.org/debian/}" >"$base.log" 2>&1 || { tail -5 "$base.log" >&2; return 1; }
   rm -rf "$base"/var/cache/apt/archives/*.deb "$base"/var/lib/apt/lists/*
   touch "$base/.complete"

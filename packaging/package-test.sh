@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=packaging/nspawn.sh
 . packaging/nspawn.sh
+# shellcheck source=packaging/looks.sh
+. packaging/looks.sh
 
 old=$1 new=$2
 work=$PWD/target/package-test
@@ -25,16 +27,8 @@ check() {
   fi
 }
 
-not() { ! "$@"; }
-says() { grep -qF -- "$1" <<<"$2" || { printf 'no %q in:\n%s\n' "$1" "$2"; return 1; }; }
-active() { inside systemctl is-active --quiet "$1" || { inside systemctl status --no-pager --lines=20 "$1"; return 1; }; }
-get() { inside bash -c "exec 3<>/dev/tcp/127.0.0.1/$1 && printf 'GET $2 HTTP/1.0\r\n\r\n' >&3 && cat <&3"; }
-answers() { says "$3" "$(get "$1" "$2")"; }
-ready() { local tries=0; until get "$1" /-/ready 2>/dev/null | grep -q '200 OK'; do tries=$((tries + 1)); [ "$tries" -lt 100 ] || { get "$1" /-/ready; return 1; }; sleep 0.2; done; }
 gone() { inside test ! -e "$1" || { echo "$1 is there"; return 1; }; }
 table_id() { get "$1" /metrics | grep -o 'table_id="[^"]*"'; }
-in_set() { inside ipset test conntrack-guard-4 "$there"; }
-one_rule() { [ "$(inside iptables -t raw -S PREROUTING | grep -c 'conntrack-guard-4')" = 1 ] || { inside iptables -t raw -S; return 1; }; }
 no_rule() { says '' "$(inside iptables-save)" && not grep -q conntrack-guard <<<"$(inside iptables-save; inside ip6tables-save)"; }
 no_set() { local sets; sets=$(inside ipset list -n); [ -z "$sets" ] || { echo "$sets"; return 1; }; }
 closed_port() { inside iptables -S INPUT | grep -q -- '--dport 23 '; }
@@ -42,7 +36,6 @@ exposure() { inside systemd-analyze security --threshold=15 --no-pager "$1"; }
 no_failed_unit() { local units; units=$(inside systemctl --failed --no-legend); [ -z "$units" ] || { echo "$units"; return 1; }; }
 owner_of() { inside bash -c "stat -c %u /proc/\$(systemctl show -P MainPID $1)"; }
 nobodys() { [ "$(owner_of "$1")" -ge 61184 ] || { owner_of "$1"; return 1; }; }
-confined() { says "conntrack_$1_confined{by=\"$3\"} 1" "$(get "$2" /metrics | grep _confined; inside journalctl --no-pager -u "conntrack-$1" -g confined:)"; }
 # Whether this kernel has Landlock: landlock_create_ruleset(2) asked for its version.
 has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }
 # Whether every thread of unit $1 has no capability beside those of the bits $2, no new privileges, and a filter of system calls.

@@ -28,7 +28,7 @@ use crate::store::Store;
 use crate::surroundings::Surroundings;
 use crate::survey::{self, Ask, KEY_ROOM, Survey};
 use crate::switch::Switch;
-use crate::wall::Wall;
+use crate::wall::{NoWall, Wall};
 use crate::watch::{self, Told};
 use crate::webhook::Notification;
 use conntrack::socketless::Judging;
@@ -42,6 +42,8 @@ use tokio::sync::oneshot;
 
 /// How often the kernel is made to match the state, at least.
 const LOOK: Duration = Duration::from_secs(5);
+/// Why a ban is not in force where nothing was tried.
+const NO_FIREWALL: &str = "no firewall is set up: the policy enforced nothing when it was read";
 /// A flood that no survey looked at again is shown for so long.
 pub(crate) const FLOOD_SHOWN: Duration = Duration::from_secs(300);
 
@@ -53,8 +55,10 @@ pub struct Effects {
     pub state: State,
     /// Where bans live; None until a policy enforces something.
     pub wall: Option<Wall>,
+    /// Why the policy enforces and there is none all the same: it is tried again at every look.
+    pub no_wall: Option<String>,
     /// Puts one up for a policy that begins to enforce.
-    pub put_up_wall: fn(&Policy) -> Result<Wall, String>,
+    pub put_up_wall: fn(&Policy) -> Result<Wall, NoWall>,
     /// Where the state is written down before it is done.
     pub store: Store,
     /// The directory of store, audit log and panic file.
@@ -208,7 +212,7 @@ impl Effects {
         let moments = Moments { decided: now, carried_out: Now::read() };
         let outcome = enforce::enforce(
             &plans,
-            self.wall.as_mut(),
+            self.wall.as_mut().ok_or_else(|| self.no_wall.as_deref().unwrap_or(NO_FIREWALL)),
             survey.as_ref(),
             &policy.limits,
             &self.switch,
@@ -393,11 +397,16 @@ impl Effects {
         if enforces && self.state.panicked().is_none() {
             match &mut self.wall {
                 Some(wall) => drop(wall.ensure().map_err(|error| error.to_string())?),
-                None => self.put_up(&policy)?,
+                // What the kernel lacks is no fault of this policy.
+                None if self.no_wall.is_some() => {}
+                None => self.put_up(&policy).map_err(|error| error.to_string())?,
             }
         }
         if enforces && !self.policy.enforces_anything() {
             self.state.discard_shadows();
+        }
+        if !enforces {
+            self.no_wall = None;
         }
         self.lift_spared(&policy);
         for warning in &policy.warnings {

@@ -113,7 +113,7 @@ pub struct Moments {
 /// `survey` is what the plans were decided on: its dead slots are what may be deleted as such.
 pub fn enforce(
     plans: &[&Plan],
-    wall: Option<&mut Wall>,
+    wall: Result<&mut Wall, &str>,
     survey: Option<&Survey>,
     limits: &Limits,
     switch: &Switch,
@@ -128,8 +128,8 @@ pub fn enforce(
         let none = |why: &str| bans.iter().map(|ban| (ban.net, Banned::Failed(why.to_owned()))).collect();
         outcome.bans = match wall {
             _ if !switch.may_act() => none("somebody stopped all actions just now"),
-            Some(wall) => wall.ban(&bans),
-            None => none("no firewall is set up: the policy enforced nothing when it was read"),
+            Ok(wall) => wall.ban(&bans),
+            Err(why) => none(why),
         };
         outcome.ban_took = Some(started.elapsed());
     }

@@ -127,7 +127,10 @@ impl Effects {
         self.audit.record_event(&Event::new(What::Resume, by));
         if self.wall.is_none() && self.policy.enforces_anything() {
             let policy = std::sync::Arc::clone(&self.policy);
-            self.put_up(&policy).map_err(Denied::Failed)?;
+            self.put_up(&policy).map_err(|error| {
+                self.mind_no_wall(error.to_string());
+                Denied::Failed(error.to_string())
+            })?;
         }
         let done = if over.is_empty() { "there was nothing to resume".to_owned() } else { over.join(", ") };
         tracing::warn!(by, done, "resumed by hand");

@@ -94,7 +94,7 @@ pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
             }
         }
         "/-/healthy" if get => Response::text(StatusCode::OK, "conntrack-actioner is healthy.\n"),
-        "/-/ready" if get => Response::text(StatusCode::OK, "conntrack-actioner is ready.\n"),
+        "/-/ready" if get => readiness(&routes.published.latest().status),
         path if path.starts_with("/api/v1/") && request.peer().is_unix() => {
             http_admin::route(&routes, &mut request).await
         }
@@ -108,6 +108,17 @@ pub async fn route(routes: Rc<Routes>, mut request: Request) -> Response {
         }
         "/" | "/-/healthy" | "/-/ready" => only("GET, HEAD", "it only shows"),
         _ => Response::text(StatusCode::NOT_FOUND, "no such page; the webhook is POST /webhook\n"),
+    }
+}
+
+/// Webhooks are heard and decided either way; what is asked here is whether a ban would hold.
+fn readiness(status: &Status) -> Response {
+    match &status.no_firewall {
+        None => Response::text(StatusCode::OK, "conntrack-actioner is ready.\n"),
+        Some(why) => {
+            let text = format!("the policy enforces, and nothing is enforced: {why}\n");
+            Response::text(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::plan::{Plan, enforced_bans};
 use crate::policy::Policy;
 use crate::reconcile::{Differences, differences};
 use crate::refusal::Refusal;
-use crate::wall::Wall;
+use crate::wall::{NoWall, Wall};
 use ipnet::IpNet;
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ impl Effects {
     /// Puts in the kernel what the state says, at the start.
     ///
     /// # Errors
-    /// Sets or rule could not be put in place.
+    /// Sets and rule can never be put in place. What the kernel lacks for now is said, and tried again.
     pub fn begin(&mut self) -> Result<(), String> {
         let now = Now::read();
         if let Some(panicked) = panic_file::read(&self.storage) {
@@ -37,7 +37,11 @@ impl Effects {
             self.heed(&panicked.by);
         } else if self.policy.enforces_anything() {
             let policy = std::sync::Arc::clone(&self.policy);
-            self.put_up(&policy)?;
+            match self.put_up(&policy) {
+                Ok(()) => {}
+                Err(NoWall::NotYet(why)) => self.mind_no_wall(why),
+                Err(NoWall::Never(why)) => return Err(why),
+            }
         }
         if self.state.paused(now).is_some() {
             tracing::warn!(
@@ -53,10 +57,11 @@ impl Effects {
     ///
     /// # Errors
     /// Sets or rule could not be put in place, or read.
-    pub(crate) fn put_up(&mut self, policy: &Policy) -> Result<(), String> {
+    pub(crate) fn put_up(&mut self, policy: &Policy) -> Result<(), NoWall> {
         let now = Now::read();
         let mut wall = (self.put_up_wall)(policy)?;
-        let found = wall.list().map_err(|error| error.to_string())?;
+        let found = wall.list()?;
+        self.no_wall = None;
         self.adopt(&found, now);
         let (set, found, known) = (&policy.firewall.set, found.len(), self.state.active(now));
         tracing::info!(
@@ -69,6 +74,17 @@ impl Effects {
         self.lift_spared(policy);
         self.reconcile();
         Ok(())
+    }
+
+    /// Said when it is new, and shown until there is a wall.
+    pub(crate) fn mind_no_wall(&mut self, why: String) {
+        if self.no_wall.as_ref() != Some(&why) {
+            tracing::error!(
+                error = why,
+                "the policy enforces, and NOTHING IS ENFORCED: tried again every 5 s"
+            );
+            self.no_wall = Some(why);
+        }
     }
 
     /// At the first look, what the kernel holds and the store does not know was decided when the store could not be written.
@@ -159,7 +175,7 @@ impl Effects {
     /// Since when what is shown of the kernel is true: where its sets or rules cannot be read, or somebody holds the lock of
     /// iptables, that is a while ago.
     fn tell_of_when(&self, now: Now) {
-        if self.kernel_answers {
+        if self.kernel_answers && self.no_wall.is_none() {
             self.metrics.looked(self.wall.as_ref().map_or(now.wall, Wall::looked_at));
         }
     }
@@ -181,10 +197,10 @@ impl Effects {
     /// Sets and rule are there.
     fn stand(&mut self) {
         if self.wall.is_none() && self.policy.enforces_anything() {
-            // After a panic was ended and they could not be put up.
+            // The kernel lacked something at the start, or when a panic was ended.
             let policy = std::sync::Arc::clone(&self.policy);
             if let Err(error) = self.put_up(&policy) {
-                tracing::error!(error, "the policy enforces, and nothing is enforced: tried again every 5 s");
+                self.mind_no_wall(error.to_string());
             }
             return;
         }

@@ -89,7 +89,8 @@ impl Gauge {
             return None;
         };
         let totals = unwrapped.fold(&cpus);
-        let of = |name| STATS.iter().zip(totals).find(|(stat, _)| stat.name == name).map(|(_, total)| total);
+        let of =
+            |name| STATS.iter().zip(totals).find(|(stat, _)| stat.name == name).and_then(|(_, total)| total);
         Some(Losses { early_drop: of("early_drop")?, drop: of("drop")?, insert_failed: of("insert_failed")? })
     }
 }

@@ -21,7 +21,7 @@ use crate::status_line::StatusLine;
 use crate::store::{self, Loaded, Store};
 use crate::surroundings::Surroundings;
 use crate::survey;
-use crate::wall::Wall;
+use crate::wall::{NoWall, Wall};
 use crate::watch::Told;
 use conntrack::Table;
 use std::cell::RefCell;
@@ -239,6 +239,7 @@ fn effects(
         policy: Arc::new(policy),
         state,
         wall: None,
+        no_wall: None,
         put_up_wall,
         store,
         storage: flags.storage.clone(),
@@ -297,9 +298,8 @@ fn say_what_still_stands(policy: &Policy) {
 ///
 /// # Errors
 /// Why there is none.
-pub fn put_up_wall(policy: &Policy) -> Result<Wall, String> {
-    let firewall = configured_firewall(policy).map_err(|error| error.to_string())?;
-    Wall::put_up(firewall, &policy.firewall.set)
+pub fn put_up_wall(policy: &Policy) -> Result<Wall, NoWall> {
+    Wall::put_up(configured_firewall(policy)?, &policy.firewall.set)
 }
 
 /// The firewall that a policy asks for, not yet touched.

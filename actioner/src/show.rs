@@ -16,7 +16,8 @@ impl Effects {
         let drops =
             |net: &&IpNet| self.kernel_answers && self.wall.as_ref().is_none_or(|wall| wall.drops(net));
         let in_force: HashSet<IpNet> = self.in_kernel.iter().filter(drops).copied().collect();
-        let active = if self.wall.is_some() { self.state.active(now) } else { in_force.len() };
+        let asked = self.wall.is_some() || self.no_wall.is_some();
+        let active = if asked { self.state.active(now) } else { in_force.len() };
         let budget = self.state.budget(&self.policy.limits, enforces, now);
         self.metrics.set_bans(active, self.policy.limits.active_bans, in_force.len());
         self.metrics.set_budget(budget);
@@ -58,6 +59,7 @@ impl Effects {
             enforcing: self.policy.enforces_anything(),
             paused,
             panicked: panicked.or_else(by_memory),
+            no_firewall: self.no_wall.clone(),
             breaker,
             table: self.gauge.as_ref().and_then(|gauge| gauge.read().ok()),
             active_bans: active,

@@ -45,6 +45,8 @@ pub struct Status {
     pub version: &'static str,
     /// Whether any rule of the policy is enforced.
     pub enforcing: bool,
+    /// Why nothing is enforced though the policy enforces: what the kernel lacks, or what `iptables` says.
+    pub no_firewall: Option<String>,
     /// Who paused, until when.
     pub paused: Option<Stopped>,
     /// Who panicked.

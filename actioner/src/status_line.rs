@@ -75,7 +75,10 @@ fn mode(status: &Status) -> String {
         (Some(panicked), _, _) => format!("PANIC by {}: nothing is done {}", panicked.by, until(panicked)),
         (None, Some(paused), _) => format!("PAUSED by {}: nothing is done {}", paused.by, until(paused)),
         (None, None, Some(breaker)) => format!("BREAKER OPEN: nobody is banned {}", until(breaker)),
-        (None, None, None) if status.enforcing => "enforcing".to_owned(),
+        (None, None, None) if status.enforcing => match status.no_firewall {
+            Some(_) => "NOTHING IS ENFORCED (`conntrack-actioner status` says why)".to_owned(),
+            None => "enforcing".to_owned(),
+        },
         (None, None, None) => "dry run: nothing is changed".to_owned(),
     }
 }
@@ -105,6 +108,11 @@ mod tests {
 
     #[test]
     fn who_stopped_it_goes_before_that_it_enforces() {
+        let barred = Status { no_firewall: Some("no ipset".to_owned()), enforced_bans: 0, ..calm() };
+        assert_eq!(
+            line(&barred),
+            "NOTHING IS ENFORCED (`conntrack-actioner status` says why); 2 bans; 500 of 1000 entries; only 0 of them in the kernel"
+        );
         let by = |by: &str, until: Option<&str>| {
             Some(Stopped { since: None, until: until.map(str::to_owned), by: by.to_owned() })
         };

@@ -13,6 +13,26 @@ use std::time::{Duration, Instant, SystemTime};
 /// So long a look at sets and rule is trusted: each costs two runs of iptables, some 10 ms.
 const TRUSTED: Duration = Duration::from_secs(4);
 
+/// Why there is no wall.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWall {
+    /// Another actioner keeps these sets, or the policy's firewall can never work.
+    #[error("{0}")]
+    Never(String),
+    /// The kernel lacks a module, `iptables` is missing or says no: what changes while we run.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+impl From<FirewallError> for NoWall {
+    fn from(error: FirewallError) -> NoWall {
+        match error {
+            FirewallError::SetName { .. } | FirewallError::NoRoom => NoWall::Never(error.to_string()),
+            error => NoWall::NotYet(error.to_string()),
+        }
+    }
+}
+
 /// A firewall with sets and drop rule in place.
 pub struct Wall {
     firewall: Box<dyn Firewall>,
@@ -33,9 +53,9 @@ impl Wall {
     /// # Errors
     /// Another actioner keeps these sets, or IPv4 sources could not be banned. What fails for IPv6 is logged, and fails the
     /// bans of that family.
-    pub fn put_up(firewall: Box<dyn Firewall>, set: &str) -> Result<Wall, String> {
+    pub fn put_up(firewall: Box<dyn Firewall>, set: &str) -> Result<Wall, NoWall> {
         let broken = [None, None];
-        let alone = Alone::with(set)?;
+        let alone = Alone::with(set).map_err(NoWall::Never)?;
         let mut wall = Wall {
             firewall,
             _alone: alone,
@@ -45,7 +65,7 @@ impl Wall {
             drifts: Vec::new(),
             broken,
         };
-        wall.ensure().map_err(|error| error.to_string())?;
+        wall.ensure()?;
         Ok(wall)
     }
 

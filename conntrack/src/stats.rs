@@ -51,8 +51,8 @@ pub struct Limits {
 pub struct CpuStats {
     /// The CPU's number.
     pub cpu: u16,
-    /// In the order of [`STATS`]. They wrap at 2³².
-    pub values: [u32; STATS.len()],
+    /// In the order of [`STATS`]; None: this kernel does not have it. They wrap at 2³².
+    pub values: [Option<u32>; STATS.len()],
 }
 
 fn attributes(payload: &[u8]) -> Result<(&[u8; NFGENMSG], Attributes<'_>), Malformed> {
@@ -76,11 +76,12 @@ pub(crate) fn limits(payload: &[u8]) -> Result<Limits, Malformed> {
 
 pub(crate) fn cpu(payload: &[u8]) -> Result<CpuStats, Malformed> {
     let (header, attributes) = attributes(payload)?;
-    let mut values = [0; STATS.len()];
+    // chain_too_long came with 5.15, clash_resolve with 5.10.
+    let mut values = [None; STATS.len()];
     for attribute in attributes {
         let attribute = attribute?;
         if let Some(place) = STATS.iter().position(|stat| stat.kind == attribute.kind) {
-            values[place] = attribute.be32()?;
+            values[place] = Some(attribute.be32()?);
         }
     }
     // ctnetlink_ct_stat_cpu_fill_info puts the CPU into nfgenmsg's res_id, in network order.
@@ -91,7 +92,7 @@ pub(crate) fn cpu(payload: &[u8]) -> Result<CpuStats, Malformed> {
 #[derive(Debug, Default)]
 pub struct Unwrapped {
     last: BTreeMap<u16, [u32; STATS.len()]>,
-    totals: [u64; STATS.len()],
+    totals: [Option<u64>; STATS.len()],
 }
 
 impl Unwrapped {
@@ -100,16 +101,17 @@ impl Unwrapped {
         Unwrapped::default()
     }
 
-    /// Takes in a reading and returns the totals in the order of [`STATS`].
+    /// Takes in a reading and returns the totals in the order of [`STATS`]; None: no CPU has that counter.
     ///
     /// A step of less than 2³¹ modulo 2³² is an increase, wrapped or not; a larger one is a counter that began anew.
-    pub fn fold(&mut self, cpus: &[CpuStats]) -> [u64; STATS.len()] {
+    pub fn fold(&mut self, cpus: &[CpuStats]) -> [Option<u64>; STATS.len()] {
         for stats in cpus {
             let last = self.last.entry(stats.cpu).or_default();
             for ((value, last), total) in stats.values.iter().zip(last.iter_mut()).zip(&mut self.totals) {
+                let Some(value) = *value else { continue };
                 let step = value.wrapping_sub(*last);
-                *total += u64::from(if step < 1 << 31 || *last == 0 { step } else { *value });
-                *last = *value;
+                *total.get_or_insert(0) += u64::from(if step < 1 << 31 || *last == 0 { step } else { value });
+                *last = value;
             }
         }
         self.totals
@@ -122,22 +124,37 @@ mod tests {
     use crate::netlink::Requests;
 
     fn reading(cpu: u16, drop: u32) -> CpuStats {
-        let mut values = [0; STATS.len()];
-        values[4] = drop;
+        let mut values = [None; STATS.len()];
+        values[4] = Some(drop);
         CpuStats { cpu, values }
     }
 
     #[test]
     fn a_wrap_goes_on_and_a_reset_counts_from_zero() {
         let mut unwrapped = Unwrapped::new();
-        assert_eq!(unwrapped.fold(&[reading(0, u32::MAX - 1), reading(1, 5)])[4], u64::from(u32::MAX) + 4);
-        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 5)])[4], u64::from(u32::MAX) + 4 + 5);
-        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 2)])[4], u64::from(u32::MAX) + 4 + 5 + 2);
+        assert_eq!(
+            unwrapped.fold(&[reading(0, u32::MAX - 1), reading(1, 5)])[4],
+            Some(u64::from(u32::MAX) + 4)
+        );
+        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 5)])[4], Some(u64::from(u32::MAX) + 4 + 5));
+        assert_eq!(unwrapped.fold(&[reading(0, 3), reading(1, 2)])[4], Some(u64::from(u32::MAX) + 4 + 5 + 2));
     }
 
     #[test]
     fn the_first_reading_is_the_kernels_own_even_above_half() {
-        assert_eq!(Unwrapped::new().fold(&[reading(0, 3_000_000_000)])[4], 3_000_000_000);
+        assert_eq!(Unwrapped::new().fold(&[reading(0, 3_000_000_000)])[4], Some(3_000_000_000));
+    }
+
+    #[test]
+    fn a_counter_that_the_kernel_does_not_have_is_not_taken_for_zero() {
+        // 5.10: everything but CTA_STATS_CHAIN_TOOLONG.
+        let mut requests = Requests::new();
+        requests.raw(&[0; 4]);
+        for Stat { kind, .. } in &STATS[..9] {
+            requests.attribute(*kind, &7_u32.to_be_bytes());
+        }
+        let totals = Unwrapped::new().fold(&[cpu(requests.bytes()).unwrap()]);
+        assert_eq!((totals[8], totals[9]), (Some(7), None));
     }
 
     #[test]
@@ -148,7 +165,7 @@ mod tests {
             requests.attribute(kind, &u32::from(kind).to_be_bytes());
         }
         let whole = cpu(requests.bytes()).unwrap();
-        assert_eq!((whole.cpu, whole.values[0], whole.values[9]), (3, 2, 15));
+        assert_eq!((whole.cpu, whole.values[0], whole.values[9]), (3, Some(2), Some(15)));
         for cut in 0..requests.bytes().len() {
             match cpu(&requests.bytes()[..cut]) {
                 Ok(stats) => assert_eq!((cut - 4) % 8, 0, "{stats:?}"),

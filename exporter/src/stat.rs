@@ -36,16 +36,15 @@ impl Stat {
 
     /// Reads them all.
     pub(crate) fn read(&mut self) -> Result<Totals, Unknown> {
-        let (cpus, known) = match self.ask() {
-            Ok(cpus) => (cpus, [true; STATS.len()]),
+        let cpus = match self.ask() {
+            Ok(cpus) => cpus,
             Err(netlink) => {
                 self.table = None;
                 let read = fs::read_to_string(&self.procfs).and_then(|text| parse(&text));
                 read.map_err(|procfs| Unknown { netlink, path: self.procfs.clone(), procfs })?
             }
         };
-        let totals = self.unwrapped.fold(&cpus);
-        Ok(std::array::from_fn(|place| known[place].then_some(totals[place])))
+        Ok(self.unwrapped.fold(&cpus))
     }
 
     fn ask(&mut self) -> Result<Vec<CpuStats>, conntrack::Error> {
@@ -58,7 +57,7 @@ impl Stat {
 }
 
 /// Reads the table of procfs: a heading, then a line of hexadecimal numbers for each CPU.
-fn parse(text: &str) -> io::Result<(Vec<CpuStats>, [bool; STATS.len()])> {
+fn parse(text: &str) -> io::Result<Vec<CpuStats>> {
     let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut lines = text.lines();
     let heading: Vec<_> = lines.next().ok_or_else(|| odd("an empty file"))?.split_whitespace().collect();
@@ -67,16 +66,17 @@ fn parse(text: &str) -> io::Result<(Vec<CpuStats>, [bool; STATS.len()])> {
     let mut cpus = Vec::new();
     for (cpu, line) in (0..).zip(lines) {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let mut values = [0; STATS.len()];
+        let mut values = [None; STATS.len()];
         for (value, place) in values.iter_mut().zip(places) {
             let Some(place) = place else { continue };
             let field = fields.get(place).ok_or_else(|| odd("a line shorter than its heading"))?;
-            *value =
+            let read =
                 u32::from_str_radix(field, 16).map_err(|_| odd(&format!("{field:?} is not hexadecimal")))?;
+            *value = Some(read);
         }
         cpus.push(CpuStats { cpu, values });
     }
-    Ok((cpus, places.map(|place| place.is_some())))
+    Ok(cpus)
 }
 
 #[cfg(test)]
@@ -91,20 +91,17 @@ entries  clashres found new invalid ignore delete chainlength insert insert_fail
 ";
 
     fn totals(text: &str, stat: &mut Stat) -> Totals {
-        let (cpus, known) = parse(text).unwrap();
-        let totals = stat.unwrapped.fold(&cpus);
-        std::array::from_fn(|place| known[place].then_some(totals[place]))
+        stat.unwrapped.fold(&parse(text).unwrap())
     }
 
     #[test]
     fn procfs_is_read_by_the_names_of_its_columns() {
-        let (cpus, known) = parse(RECENT).unwrap();
-        assert_eq!(known, [true; STATS.len()]);
-        assert_eq!(cpus[0].values, [2, 4, 0x10, 0x20, 0xffff_fffe, 0x80, 0x100, 0x200, 1, 8]);
-        assert_eq!((cpus.len(), cpus[1].cpu, cpus[1].values[4]), (2, 1, 5));
+        let cpus = parse(RECENT).unwrap();
+        assert_eq!(cpus[0].values, [2, 4, 0x10, 0x20, 0xffff_fffe, 0x80, 0x100, 0x200, 1, 8].map(Some));
+        assert_eq!((cpus.len(), cpus[1].cpu, cpus[1].values[4]), (2, 1, Some(5)));
         let older = RECENT.replacen("clashres", "searched", 1).replacen("chainlength", "delete_list", 1);
-        let (_, known) = parse(&older).unwrap();
-        assert_eq!(known.iter().filter(|known| !**known).count(), 2);
+        let cpus = parse(&older).unwrap();
+        assert_eq!(cpus[0].values.iter().filter(|value| value.is_none()).count(), 2);
     }
 
     #[test]

@@ -86,6 +86,14 @@ impl Running {
     /// # Errors
     /// When it ends by itself or is not ready within a minute; the failure has its output.
     pub fn start(namespace: &Namespace, command: Command, address: Server) -> Result<Self> {
+        Self::start_until(namespace, command, address, "/-/ready")
+    }
+
+    /// Starts `command` and waits until `page` answers 200.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_until(namespace: &Namespace, command: Command, address: Server, page: &str) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let process = namespace.spawn(command)?;
         let mut running = Self { process, address };
@@ -94,7 +102,7 @@ impl Running {
             if let Err(ended) = running.process.running() {
                 return Ok(Err(ended));
             }
-            match running.get(namespace, "/-/ready") {
+            match running.get(namespace, page) {
                 Ok(answer) if answer.status == 200 => Ok(Ok(())),
                 Ok(answer) => {
                     Err(format!("status {}: {}\n{}", answer.status, answer.text(), running.process.log()))

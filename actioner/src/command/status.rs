@@ -74,6 +74,12 @@ fn mode(status: &Value) -> String {
             told(&status["panicked"])
         );
     }
+    if let (true, Some(why)) = (status["paused"].is_null(), status["no_firewall"].as_str()) {
+        return format!(
+            "NOTHING IS ENFORCED, though the policy asks for it; tried again every 5 s: {}",
+            plain(why)
+        );
+    }
     let enforcing = status["enforcing"] == true;
     match (status["paused"].is_null(), enforcing) {
         (false, _) => "PAUSED: decisions are written down and not carried out".to_owned(),
@@ -171,6 +177,18 @@ mod tests {
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
         assert!(!page.contains("breaker") && !page.contains("(they should"), "{page}");
+    }
+
+    #[test]
+    fn a_firewall_that_is_missing_goes_before_everything_but_a_pause() {
+        let mut status = calm();
+        status["no_firewall"] =
+            json!("ipset create conntrack-guard-4: this kernel has no hash:net sets\u{1b}[31m");
+        let page = page(&status);
+        assert!(page.starts_with("mode      NOTHING IS ENFORCED, though the policy asks for it"), "{page}");
+        assert!(page.contains("this kernel has no hash:net sets") && !page.contains('\u{1b}'), "{page}");
+        status["paused"] = json!({"by": "root", "since": "S"});
+        assert!(super::page(&status).starts_with("mode      PAUSED"));
     }
 
     #[test]

@@ -39,7 +39,21 @@ pub(super) fn ensure(family: Family, set: &str) -> Result<Rule, FirewallError> {
             return Err(missing);
         }
     }
-    Err(refusal.unwrap_or_else(|| FirewallError::RuleContested { set: set.to_owned(), tries: TRIES }))
+    Err(refusal.map_or_else(|| FirewallError::RuleContested { set: set.to_owned(), tries: TRIES }, advised))
+}
+
+/// What `iptables` says where the kernel has no xt_set: in both back ends, and by revision. The set itself was there a moment ago.
+const NO_MATCH: [&str; 3] =
+    ["No such file or directory", "No chain/target/match by that name", "missing kernel module"];
+const ADVICE: &str = "is the match that asks our set missing? `modprobe xt_set`, or a kernel with CONFIG_NETFILTER_XT_SET (in a container: on its host)";
+
+fn advised(error: FirewallError) -> FirewallError {
+    match error {
+        FirewallError::Tool { command, reason } if NO_MATCH.iter().any(|words| reason.contains(words)) => {
+            FirewallError::Tool { command, reason: format!("{reason} ({ADVICE})") }
+        }
+        error => error,
+    }
 }
 
 /// Whether `iptables` writes nftables rules: it says `iptables v1.8.9 (nf_tables)`, or `(legacy)`.
@@ -129,6 +143,21 @@ mod tests {
         assert_eq!(positions(&listing, "g-4"), [2, 6]);
         assert_eq!(positions(&listing, "g-6"), [0; 0]);
         assert_eq!(state(&positions(&listing, "g-4")), Rule::Mended { position: 2, copies: 2 });
+    }
+
+    #[test]
+    fn a_kernel_without_the_match_is_told_what_it_lacks() {
+        let said = |reason: &str| {
+            advised(FirewallError::Tool { command: "iptables-restore".to_owned(), reason: reason.to_owned() })
+                .to_string()
+        };
+        let nft = "exit status: 4: iptables-restore v1.8.9 (nf_tables): \nline 3: RULE_INSERT failed (No such file or directory): rule in chain PREROUTING";
+        let legacy = "exit status: 1: iptables: No chain/target/match by that name.";
+        for reason in [nft, legacy] {
+            let said = said(reason);
+            assert!(said.contains(reason) && said.contains("`modprobe xt_set`"), "{said}");
+        }
+        assert!(!said("exit status: 4: Permission denied (you must be root)").contains("modprobe"));
     }
 
     #[test]

@@ -75,6 +75,37 @@ fn a_set_of_another_kind_in_our_place_is_a_failed_ban() -> Result<()> {
     Ok(())
 }
 
+/// A kernel without ipset is met the same way (`make try-kernels`, which can take the module away).
+#[test]
+fn a_firewall_that_cannot_be_put_up_at_the_start_is_said_everywhere_and_put_up_when_it_can() -> Result<()> {
+    let lab = quiet("barred")?;
+    fill(&lab, HIM, 30)?;
+    lab.command(&["ipset", "create", "conntrack-guard-4", "hash:ip"])?;
+    let home = Home::new(POLICY);
+    let actioner = home.start_unready(&lab)?;
+    let why = "set conntrack-guard-4 exists as hash:ip";
+    let (status, text) = actioner.readiness()?;
+    assert!(status == 503 && text.contains(why), "{status} {text}");
+    assert!(actioner.log().contains("NOTHING IS ENFORCED"), "{}", actioner.log());
+    let shown = home.run(&lab, &[], &["status"], &["--admin.socket"])?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.starts_with("mode      NOTHING IS ENFORCED") && shown.contains(why), "{shown}");
+    said_to_have_failed(&actioner, &lab, &actioner.alert(&[HIM])?, why)?;
+    assert_eq!((actioner.metric("active_bans")?, actioner.metric("enforced_bans")?), (1.0, 0.0));
+    assert_eq!(actioner.metric("last_look_timestamp_seconds")?, 0.0, "nothing was read");
+    lab.command(&["ipset", "destroy", "conntrack-guard-4"])?;
+    wait_until("it to be ready", SOON, || match actioner.readiness() {
+        Ok((200, _)) if actioner.metric("enforced_bans").is_ok_and(|bans| bans == 1.0) => Ok(()),
+        other => Err(format!("{other:?}\n{}", actioner.log())),
+    })?;
+    assert_eq!(
+        members(&lab, "conntrack-guard-4")?[0].0,
+        HIM,
+        "the ban that failed is in force, without a restart"
+    );
+    Ok(())
+}
+
 /// Whatever the answer says is so in the kernel: put back, or failed.
 #[test]
 fn a_destroyed_set_never_holds_a_ban_that_is_only_said() -> Result<()> {

@@ -199,6 +199,14 @@ impl Home {
         self.met(namespace, running)
     }
 
+    /// Starts one that is not ready, and says why.
+    pub(crate) fn start_unready<'n>(&self, namespace: &'n Namespace) -> Result<Actioner<'n>> {
+        let mut command = Command::new(Program::Actioner.path()?);
+        command.args(self.arguments());
+        let address = Program::Actioner.default_address().into();
+        self.met(namespace, Running::start_until(namespace, command, address, "/-/healthy")?)
+    }
+
     fn met<'n>(&self, namespace: &'n Namespace, running: Running) -> Result<Actioner<'n>> {
         let mut actioner = Actioner {
             namespace,
@@ -255,6 +263,12 @@ impl Actioner<'_> {
         let answer = self.post(&message(&alerts))?;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
         Ok(serde_json::from_str(&answer.text()).unwrap())
+    }
+
+    /// Status and text of `/-/ready`.
+    pub(crate) fn readiness(&self) -> Result<(u16, String)> {
+        let answer = self.running.get(self.namespace, "/-/ready")?;
+        Ok((answer.status, answer.text()))
     }
 
     pub(crate) fn metrics(&self) -> Result<String> {
