@@ -149,6 +149,10 @@ package-test: ## install, upgrade, reboot, remove, purge on a Debian 12 booted b
 	@packaging/deb.sh debug 2 target/package-test/new >/dev/null
 	@packaging/package-test.sh target/package-test/old target/package-test/new
 
+try-container: ## build packaging/Dockerfile by podman on base images made here, run both programs of it, ban from it (root; minutes)
+	@packaging/need.sh podman buildah runc netavark jq debootstrap iproute2 iptables ipset procps
+	@packaging/try-container.sh
+
 check-units: ## systemd units and AppArmor profiles: exposure at most 1.5, and what systemd-analyze and apparmor_parser say
 	@packaging/need.sh systemd apparmor
 	@packaging/check-units.sh
