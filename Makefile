@@ -155,6 +155,10 @@ try-kernels: build ## our packages on Debian's kernels from 5.10 on, in virtual 
 	@packaging/deb.sh release 1 target/try-kernels/debs >/dev/null
 	@packaging/try-kernels.sh target/try-kernels/debs "$(KERNEL)" $(SCENES)
 
+try-container: ## build packaging/Dockerfile by podman on base images made here, run both programs of it, ban from it (root; minutes)
+	@packaging/need.sh podman buildah runc netavark jq debootstrap iproute2 iptables ipset procps
+	@packaging/try-container.sh
+
 check-units: ## systemd units and AppArmor profiles: exposure at most 1.5, and what systemd-analyze and apparmor_parser say
 	@packaging/need.sh systemd apparmor
 	@packaging/check-units.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # check-kubernetes.sh: the manifest against Kubernetes' own schema (PyPI's kubernetes-validate carries it), and its policy by check-policy.
-# Not part of make lint: 100 MB come from PyPI the first time. No cluster was at hand: this is all that is checked.
+# Not part of make lint: 100 MB come from PyPI the first time. What it does in a cluster: docs/getting-started/kubernetes.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=target/tools/kubernetes
-manifest=packaging/kubernetes/daemonset.yaml
+manifest=docs/getting-started/kubernetes.yaml
 if [ ! -x "$venv/bin/kubernetes-validate" ]; then
   echo "check-kubernetes: installing kubernetes-validate from PyPI below $venv" >&2
   python3 -m venv "$venv"
