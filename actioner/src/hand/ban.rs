@@ -21,7 +21,7 @@ impl Effects {
         if let Some(who) = self.state.panicked() {
             return refused(format!("{who} panicked: `conntrack-actioner resume` first"));
         }
-        if self.wall.is_none() {
+        if self.wall.is_none() && self.no_wall.is_none() {
             return refused("the policy enforces nothing, so no set and no rule is in place: set `enforce: true` and reload".to_owned());
         }
         if lasts < Duration::from_secs(1) || lasts > BanAction::LONGEST {
@@ -76,7 +76,7 @@ impl Effects {
 
     /// Says why it is not, if it is not. The firewall never shortens an element, so one that lasted longer is taken out first.
     fn put_in_kernel(&mut self, net: IpNet, timeout: Duration, before: Option<Standing>) -> Option<String> {
-        let wall = self.wall.as_mut()?;
+        let Some(wall) = &mut self.wall else { return self.no_wall.clone() };
         let shortens =
             before.is_some_and(|before| before.until.is_none_or(|until| until > Now::read().boot + timeout));
         if shortens && let Err(error) = wall.unban(&[net]) {

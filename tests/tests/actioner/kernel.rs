@@ -5,6 +5,7 @@ use tests::{Result, netns::Namespace, wait::wait_until};
 
 use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, quiet, raw_rules, sets, with_end};
 
+const HIM_TOO: &str = "198.51.100.67";
 const FAILED: &str = "bans_total{rule=\"hoarder\",result=\"failed\"}";
 
 /// The ban failed, everybody is told, and nothing was deleted.
@@ -91,18 +92,23 @@ fn a_firewall_that_cannot_be_put_up_at_the_start_is_said_everywhere_and_put_up_w
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.starts_with("mode      NOTHING IS ENFORCED") && shown.contains(why), "{shown}");
     said_to_have_failed(&actioner, &lab, &actioner.alert(&[HIM])?, why)?;
-    assert_eq!((actioner.metric("active_bans")?, actioner.metric("enforced_bans")?), (1.0, 0.0));
+    let by_hand = ["ban", HIM_TOO, "--for", "1h", "--reason", "seen"];
+    let refused = home.run(&lab, &[], &by_hand, &["--admin.socket"])?;
+    let refused = (refused.status.code(), String::from_utf8_lossy(&refused.stderr).into_owned());
+    assert!(
+        refused.0 == Some(1) && refused.1.contains("is not banned yet") && refused.1.contains(why),
+        "{refused:?}"
+    );
+    assert_eq!((actioner.metric("active_bans")?, actioner.metric("enforced_bans")?), (2.0, 0.0));
     assert_eq!(actioner.metric("last_look_timestamp_seconds")?, 0.0, "nothing was read");
     lab.command(&["ipset", "destroy", "conntrack-guard-4"])?;
     wait_until("it to be ready", SOON, || match actioner.readiness() {
-        Ok((200, _)) if actioner.metric("enforced_bans").is_ok_and(|bans| bans == 1.0) => Ok(()),
+        Ok((200, _)) if actioner.metric("enforced_bans").is_ok_and(|bans| bans == 2.0) => Ok(()),
         other => Err(format!("{other:?}\n{}", actioner.log())),
     })?;
-    assert_eq!(
-        members(&lab, "conntrack-guard-4")?[0].0,
-        HIM,
-        "the ban that failed is in force, without a restart"
-    );
+    let mut held: Vec<String> = members(&lab, "conntrack-guard-4")?.into_iter().map(|(net, _)| net).collect();
+    held.sort();
+    assert_eq!(held, [HIM, HIM_TOO], "the bans that failed are in force, without a restart");
     Ok(())
 }
 
@@ -203,7 +209,7 @@ fn repeats_write_nothing_to_the_kernel() -> Result<()> {
 fn a_deletion_is_clipped_says_so_and_goes_on() -> Result<()> {
     let lab = quiet("clipped")?;
     fill(&lab, HIM, 30)?;
-    fill(&lab, "198.51.100.67", 5)?;
+    fill(&lab, HIM_TOO, 5)?;
     let home = Home::new(&POLICY.replace("limits: {", "limits: {deletes_per_action: 12, "));
     let actioner = home.start(&lab)?;
     for (left, deleted, clipped) in [(18, 12, true), (6, 12, true), (0, 6, false)] {
@@ -219,7 +225,7 @@ fn a_deletion_is_clipped_says_so_and_goes_on() -> Result<()> {
     assert_eq!(actioner.metric("clipped_deletions_total")?, 2.0);
     assert_eq!(actioner.metric("deleted_entries_total{rule=\"hoarder\"}")?, 30.0);
     assert!(actioner.log().contains("limits.deletes_per_action"), "{}", actioner.log());
-    assert_eq!(with_end(&lab, "198.51.100.67")?.len(), 5);
+    assert_eq!(with_end(&lab, HIM_TOO)?.len(), 5);
     Ok(())
 }
 
