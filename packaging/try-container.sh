@@ -101,7 +101,7 @@ wire() {
 }
 
 # Those of a build that was interrupted, too.
-remove_containers() { engine ps --all --external --quiet | xargs -r env CONTAINERS_CONF="$work/containers.conf" podman --root "$work/storage" --runroot "$work/run" rm --force --time 0 >/dev/null; }
+remove_containers() { local each; for each in $(engine ps --all --external --quiet); do engine rm --force --time 0 "$each" >/dev/null; done; }
 
 shut_down() {
   remove_containers || true
