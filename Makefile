@@ -92,10 +92,10 @@ soak-kill: build ## KILLS=1000 ends of a working actioner by SIGKILL, each follo
 	@packaging/need.sh $(TOOLS)
 	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --exact --nocapture killed::soak
 
-load: ## 10,000 scrapes over 100 connections, with clients beside them that send slowly or never read, until their limits end them; 10,000 idle connections and 10,000 of TLS at both programs
-	@packaging/need.sh $(COMPILER) $(TOOLS)
-	$(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --nocapture fire::
-	$(CARGO) test --quiet --locked -p tests --test load -- --ignored --exact --nocapture ten_thousand_scrapes_and_every_slow_client_is_ended_by_its_limit
+load: build ## 10,000 scrapes over 100 connections, with clients beside them that send slowly or never read, until their limits end them; memory over 50,000 of each program; 10,000 idle connections and 10,000 of TLS at both
+	@packaging/need.sh $(TOOLS)
+	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test actioner -- --ignored --nocapture fire::
+	PROGRAMS=$(CURDIR)/target/release $(CARGO) test --quiet --locked -p tests --test load -- --ignored --nocapture --test-threads 1
 
 # FUZZ=webhook: that target alone. FUZZ_RUNS: executions of each; FUZZ_SECONDS: at most so long each (0: until the runs are done).
 FUZZ = table sockets routes sets webhook policy matchers store audit accept query config

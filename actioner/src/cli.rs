@@ -65,7 +65,7 @@ pub enum Command {
     Explain(Explain),
     /// Show what the running actioner does, and what is wrong with it
     Status(Asking),
-    /// Decide and write down, and do nothing, for a time or until resume; bans in force stay
+    /// Carry out nothing that a rule decides, only write it down, for a time or until resume; bans in force stay, ban and unban go on
     Pause(Pause),
     /// End a pause, a panic, or an open breaker
     #[command(after_help = EXPLAINED)]

@@ -17,7 +17,7 @@ use crate::now::Now;
 use crate::orders::{Order, Unread, with_company};
 use crate::plan::{Decision, Plan};
 use crate::policy::{Policy, Sources};
-use crate::pressure::{Gauge, LastDump, due};
+use crate::pressure::{Gauge, LastDump};
 use crate::pulse::Pulse;
 use crate::reach::Reach;
 use crate::refusal::Refusal;
@@ -93,6 +93,10 @@ pub struct Effects {
     pub gauge: Option<Gauge>,
     /// The dump before.
     pub last_dump: Option<LastDump>,
+    /// When the table's entries were last read, and sets and rules.
+    pub entries_read: Option<Now>,
+    /// See [`Effects::entries_read`].
+    pub kernel_read: Option<Now>,
     /// What the watch's alerts led to at its last dump, so that only changes are written down.
     pub told: Told,
     /// Who this host is and whom it spares.
@@ -138,7 +142,7 @@ impl Effects {
             if stop {
                 return;
             }
-            self.watch();
+            self.tick();
             if looked.elapsed() >= LOOK {
                 self.look();
                 looked = Instant::now();
@@ -176,7 +180,11 @@ impl Effects {
     }
 
     /// Decides, carries out and writes down. A survey is taken if any alert needs one and none is given.
-    fn process(&mut self, asked: Vec<Asked>, survey: Option<Survey>) -> Result<(Vec<Case>, Outcome), Unread> {
+    pub(crate) fn process(
+        &mut self,
+        asked: Vec<Asked>,
+        survey: Option<Survey>,
+    ) -> Result<(Vec<Case>, Outcome), Unread> {
         let mut host = self.surroundings.host(Now::read()).map_err(Unread)?;
         let policy = Arc::clone(&self.policy);
         let needs_survey =
@@ -313,6 +321,7 @@ impl Effects {
         {
             tracing::error!("{trouble}");
         }
+        self.entries_read = Some(now);
         self.mind_flood(survey.flood);
         self.measure(&survey, now);
         if let Some((count, first)) = survey.dump.malformed {
@@ -338,54 +347,6 @@ impl Effects {
             ),
             None if before.is_some() => tracing::info!("the flood of forged sources is over"),
             _ => {}
-        }
-    }
-
-    fn watch(&mut self) {
-        let policy = Arc::clone(&self.policy);
-        let Some(watch) = &policy.watch else { return };
-        if self.gauge.is_none() {
-            self.gauge = Gauge::open().ok();
-        }
-        let Some(gauge) = &mut self.gauge else { return };
-        let look = match gauge.look() {
-            Ok(look) => look,
-            Err(error) => {
-                tracing::error!(%error, "the watch cannot read how full the table is");
-                return;
-            }
-        };
-        if !due(watch, self.last_dump, look, Now::read()) {
-            return;
-        }
-        let host = match self.surroundings.host(Now::read()) {
-            Ok(host) => host,
-            Err(error) => {
-                tracing::error!(error, "the watch cannot read this host's addresses");
-                return;
-            }
-        };
-        let Ok(survey) = self.survey(&host) else {
-            // Not again at once: a table that cannot be read is logged once in `every`.
-            self.last_dump = Some(LastDump {
-                at: Now::read().boot,
-                took: Duration::ZERO,
-                entries: look.fill.entries,
-                losses: look.losses,
-            });
-            return;
-        };
-        let alerts = watch::raise(watch, &survey.summary, survey.table, &host);
-        self.told.begin();
-        if alerts.is_empty() {
-            return;
-        }
-        let asked = alerts.into_iter().map(|alert| Asked { alert, cut_off: None }).collect();
-        match self.process(asked, Some(survey)) {
-            Ok((cases, outcome)) => self.look_again(&cases, outcome),
-            Err(Unread(error)) => {
-                tracing::error!(error, "the watch's alerts could not be decided; it tries again");
-            }
         }
     }
 

@@ -174,9 +174,11 @@ impl Effects {
 
     /// Since when what is shown of the kernel is true: where its sets or rules cannot be read, or somebody holds the lock of
     /// iptables, that is a while ago.
-    fn tell_of_when(&self, now: Now) {
+    fn tell_of_when(&mut self, now: Now) {
         if self.kernel_answers && self.no_wall.is_none() {
-            self.metrics.looked(self.wall.as_ref().map_or(now.wall, Wall::looked_at));
+            let looked = self.wall.as_ref().map_or(now, Wall::looked);
+            self.metrics.looked(looked.wall);
+            self.kernel_read = Some(looked);
         }
     }
 

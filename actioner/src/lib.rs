@@ -71,6 +71,7 @@ pub mod surroundings;
 pub mod survey;
 pub mod switch;
 pub mod teardown;
+mod tick;
 mod trial;
 pub mod wall;
 pub mod watch;

@@ -258,6 +258,8 @@ fn effects(
         metrics,
         gauge: gauge.ok(),
         last_dump: None,
+        entries_read: None,
+        kernel_read: None,
         told: Told::default(),
         surroundings,
         reach: Reach::default(),

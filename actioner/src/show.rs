@@ -4,7 +4,7 @@ use crate::audit::rfc3339;
 use crate::effects::Effects;
 use crate::now::Now;
 use crate::panic_file;
-use crate::snapshot::{self, PolicyStatus, Snapshot, Status, Stopped, StoreStatus, Windows};
+use crate::snapshot::{self, Looked, PolicyStatus, Snapshot, Status, Stopped, StoreStatus, Windows};
 use ipnet::IpNet;
 use std::collections::HashSet;
 
@@ -54,6 +54,13 @@ impl Effects {
         });
         let by_memory =
             || self.state.panicked().map(|by| Stopped { by: by.to_owned(), ..Stopped::default() });
+        let table = self.gauge.as_ref().and_then(|gauge| gauge.read().ok());
+        let when = |read: Option<Now>| read.map(|read| rfc3339(read.wall));
+        let looked = Looked {
+            table: when(table.map(|_| now)),
+            entries: when(self.entries_read),
+            bans: when(self.kernel_read),
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             enforcing: self.policy.enforces_anything(),
@@ -61,7 +68,8 @@ impl Effects {
             panicked: panicked.or_else(by_memory),
             no_firewall: self.no_wall.clone(),
             breaker,
-            table: self.gauge.as_ref().and_then(|gauge| gauge.read().ok()),
+            table,
+            looked,
             active_bans: active,
             enforced_bans: in_force,
             budget: Windows { minute, hour },

@@ -55,6 +55,8 @@ pub struct Status {
     pub breaker: Option<Stopped>,
     /// How full the table was at the last look.
     pub table: Option<TableFill>,
+    /// When what is shown was last looked at.
+    pub looked: Looked,
     /// Bans that should be in force.
     pub active_bans: usize,
     /// Bans that the kernel holds.
@@ -86,6 +88,17 @@ pub struct Stopped {
     pub until: Option<String>,
     /// Who did it, or what happened.
     pub by: String,
+}
+
+/// When what is shown was last looked at, RFC 3339; None: not yet, or it cannot be.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Looked {
+    /// How full the table is.
+    pub table: Option<String>,
+    /// The table's entries: by the watch, for an alert, or for a person.
+    pub entries: Option<String>,
+    /// Sets and rules, and with them which bans the kernel holds.
+    pub bans: Option<String>,
 }
 
 /// By window of the budget.

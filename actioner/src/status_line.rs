@@ -73,7 +73,7 @@ fn mode(status: &Status) -> String {
     };
     match (&status.panicked, &status.paused, &status.breaker) {
         (Some(panicked), _, _) => format!("PANIC by {}: nothing is done {}", panicked.by, until(panicked)),
-        (None, Some(paused), _) => format!("PAUSED by {}: nothing is done {}", paused.by, until(paused)),
+        (None, Some(paused), _) => format!("PAUSED by {}: no rule acts {}", paused.by, until(paused)),
         (None, None, Some(breaker)) => format!("BREAKER OPEN: nobody is banned {}", until(breaker)),
         (None, None, None) if status.enforcing => match status.no_firewall {
             Some(_) => "NOTHING IS ENFORCED (`conntrack-actioner status` says why)".to_owned(),
@@ -119,7 +119,7 @@ mod tests {
         let mut status = Status { breaker: by("3 bans did not help", Some("U")), ..calm() };
         assert!(line(&status).starts_with("BREAKER OPEN: nobody is banned until U; 2 bans"));
         status.paused = by("root", Some("V"));
-        assert!(line(&status).starts_with("PAUSED by root: nothing is done until V; 2 bans"));
+        assert!(line(&status).starts_with("PAUSED by root: no rule acts until V; 2 bans"));
         status.panicked = by("alice", None);
         let panicked = "PANIC by alice: nothing is done until `conntrack-actioner resume`; 2 bans";
         assert!(line(&status).starts_with(panicked));

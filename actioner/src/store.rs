@@ -6,16 +6,15 @@
 use crate::now::Now;
 use crate::state::State;
 use crate::state::saved::{Clock, FORMAT, Head, Saved, VERSION};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod disk;
+mod lock;
 
 use disk::Disk;
 
@@ -79,7 +78,7 @@ impl Store {
     /// Another actioner has it; or the directory cannot be made or locked. What is wrong with the file is in [`Loaded`].
     pub fn open(directory: &Path, now: Now) -> Result<(Store, Loaded), String> {
         make(directory)?;
-        let lock = lock(directory)?;
+        let lock = lock::held(directory)?;
         let mut store = Store {
             directory: directory.to_owned(),
             machine: machine(Path::new("/etc/machine-id")),
@@ -230,46 +229,6 @@ impl Drop for Store {
             tracing::error!(path = %self.path().display(), "stopped before the disk had taken the last change");
         }
     }
-}
-
-/// Held until the process ends, however it ends.
-fn lock(directory: &Path) -> Result<File, String> {
-    let path = directory.join("state.lock");
-    let failed = |error: io::Error| format!("cannot open {}: {error}", path.display());
-    let opened =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut file = match opened {
-        Ok(file) => file,
-        // A disk that became read-only is no reason not to protect: the directory can be locked as well.
-        Err(error) if is_disk(&error) => {
-            File::open(&path).or_else(|_| File::open(directory)).map_err(failed)?
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            let who =
-                if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
-            return Err(format!(
-                "another conntrack-actioner{who} uses {}: two would undo each other's bans. Stop it, or give this one a --storage.path and a firewall.set of its own",
-                directory.display()
-            ));
-        }
-        Err(error) => return Err(failed(error.into())),
-    }
-    // For the sentence above; without it the lock holds all the same.
-    let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    Ok(file)
-}
-
-/// Errors of the disk, not of the one who named the directory.
-pub(crate) fn is_disk(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
-        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Not the id itself, which machine-id(5) asks to keep to oneself.

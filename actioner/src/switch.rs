@@ -9,7 +9,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// No effect begins any more.
+    /// No effect of a rule begins any more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
     }

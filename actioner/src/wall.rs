@@ -6,9 +6,10 @@ use crate::enforce::Banned;
 use crate::firewall::{
     Ban, BanError, Element, Enforced, Ensured, EnsuredFamily, Firewall, FirewallError, Rule,
 };
+use crate::now::Now;
 use ipnet::IpNet;
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// So long a look at sets and rule is trusted: each costs two runs of iptables, some 10 ms.
 const TRUSTED: Duration = Duration::from_secs(4);
@@ -38,9 +39,8 @@ pub struct Wall {
     firewall: Box<dyn Firewall>,
     _alone: Alone,
     set: String,
-    looked: Instant,
-    /// The same by the wall clock.
-    looked_at: SystemTime,
+    /// When both were last looked at, without an error.
+    looked: Now,
     /// What was put back and not yet asked for, in the metric's words.
     drifts: Vec<&'static str>,
     /// Why IPv4 and IPv6 sources cannot be banned, if they cannot.
@@ -60,8 +60,7 @@ impl Wall {
             firewall,
             _alone: alone,
             set: set.to_owned(),
-            looked: Instant::now(),
-            looked_at: SystemTime::now(),
+            looked: Now::read(),
             drifts: Vec::new(),
             broken,
         };
@@ -75,7 +74,7 @@ impl Wall {
     /// IPv4 cannot be put in place.
     pub fn ensure(&mut self) -> Result<Ensured, FirewallError> {
         // Before the look, which can wait for somebody's lock: what changes meanwhile may not be in it.
-        let began = (Instant::now(), SystemTime::now());
+        let began = Now::read();
         let ensured = self.firewall.ensure().inspect_err(|error| {
             self.broken = [(); 2].map(|()| Some(error.to_string()));
         })?;
@@ -90,7 +89,7 @@ impl Wall {
             }
         }
         self.broken = broken;
-        (self.looked, self.looked_at) = began;
+        self.looked = began;
         Ok(ensured)
     }
 
@@ -108,7 +107,7 @@ impl Wall {
     /// # Errors
     /// IPv4 cannot be put in place.
     pub fn keep_standing(&mut self) -> Result<(), FirewallError> {
-        if self.looked.elapsed() < TRUSTED {
+        if Now::read().boot.saturating_sub(self.looked.boot) < TRUSTED {
             return Ok(());
         }
         let ensured = self.ensure()?;
@@ -139,8 +138,8 @@ impl Wall {
     }
 
     /// When sets and rule were last looked at, without an error.
-    pub fn looked_at(&self) -> SystemTime {
-        self.looked_at
+    pub fn looked(&self) -> Now {
+        self.looked
     }
 
     /// What had to be put back since this was last asked: `set`, `rule`.

@@ -1,14 +1,12 @@
 //! A scrape from wish to answer: what was asked for is read, what failed is told once.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conntrack::identity::table_id;
-use tokio::task::spawn_blocking;
+use conntrack::socketless::Judging;
 
-use crate::cheap::{Cheap, Outcome};
+use crate::cheap::Outcome;
 use crate::collector::{Collector, Collectors};
 use crate::dumper::Mishaps;
 use crate::dumps::{Dumps, Missing};
@@ -17,19 +15,17 @@ use crate::flags::Flags;
 use crate::hold::Held;
 use crate::listing::Choice;
 use crate::prefixes::Lengths;
+use crate::reader::{Reader, Reading};
 use crate::scrape::Scrape;
 use crate::snapshot::Snapshot;
 use crate::told::Told;
-use conntrack::socketless::Judging;
-use web::process;
 
 /// Everything that lives from scrape to scrape.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     /// Those that no flag switched off.
     pub(crate) enabled: Collectors,
-    procfs: PathBuf,
-    cheap: Arc<Mutex<Cheap>>,
+    reader: Reader,
     dumps: Dumps,
     mishaps: Arc<Mishaps>,
     told: RefCell<Told>,
@@ -37,7 +33,7 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the collector thread. Errors: the system has no thread to give.
+    /// Starts the collector thread and the reader. Errors: the system has no thread to give.
     pub(crate) fn start(flags: &Flags) -> std::io::Result<Exporter> {
         let sources = &flags.sources;
         let lengths = Lengths { ipv4: sources.prefix_ipv4, ipv6: sources.prefix_ipv6 };
@@ -51,8 +47,7 @@ impl Exporter {
         let held = Held::new(sources.hold, choice.top);
         Ok(Exporter {
             enabled: flags.collectors.0,
-            procfs: flags.procfs.clone(),
-            cheap: Arc::new(Mutex::new(Cheap::below(&flags.procfs))),
+            reader: Reader::start(&flags.procfs)?,
             dumps: Dumps::start(choice, held, flags.max_age, judging, Arc::clone(&mishaps))?,
             mishaps,
             told: RefCell::default(),
@@ -73,12 +68,7 @@ impl Exporter {
             false => None,
         };
         let waited = started.elapsed();
-        let (cheap, procfs) = (Arc::clone(&self.cheap), self.procfs.clone());
-        let read = move || {
-            let mut cheap = cheap.lock().unwrap_or_else(PoisonError::into_inner);
-            (cheap.read(scrape.collectors), process::read(&procfs), table_id())
-        };
-        let (readings, process, table_id) = spawn_blocking(read).await.expect("reading does not panic");
+        let Reading { readings, process, table_id } = self.reader.read(scrape.collectors).await;
 
         let mut outcomes = readings.outcomes.clone();
         let wanted = scrape.collectors.iter().filter(|collector| collector.needs_dump());
@@ -105,7 +95,7 @@ impl Exporter {
             dump,
             outcomes,
             table_id: table_id.ok(),
-            process: process.ok(),
+            process,
             dump_errors: self.mishaps.errors(),
             raise_refused: self.mishaps.raise_refused(),
         }

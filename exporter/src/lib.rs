@@ -5,6 +5,7 @@
 //! ```
 //!
 //! One thread, the collector, dumps the table and owns what is remembered from dump to dump. Scrapes that wait share its result.
+//! Another, the reader, reads for one scrape after the other what costs microseconds.
 
 mod advise;
 #[doc(hidden)]
@@ -22,6 +23,7 @@ mod http;
 mod listing;
 mod prefixes;
 mod rank;
+mod reader;
 #[cfg(test)]
 mod sample;
 mod scrape;
@@ -60,8 +62,8 @@ pub enum StartError {
     /// The same, by the kernel's word.
     #[error("a socket that systemd hands over cannot be used: {0}")]
     Handed(std::io::Error),
-    /// No thread for the collector.
-    #[error("cannot start the collector thread: {0}")]
+    /// No thread for the collector or the reader.
+    #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// `advise` has nothing to go by.
     #[error(transparent)]

@@ -111,6 +111,14 @@ impl Process {
         self.status("RssAnon:")
     }
 
+    /// How many threads it has.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn threads(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.id())).tried(|| self.name.clone())?.count())
+    }
+
     /// A field of proc_pid_status(5) that is in kB, in bytes.
     fn status(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).tried(|| self.name.clone())?;

@@ -161,7 +161,7 @@ fn the_actioner_takes_sockets_and_says_ready_reloading_alive_and_stopping() -> R
     let paused = Command::new(paused).args(["pause", "--admin.socket"]).arg(admin).output().unwrap();
     assert!(paused.status.success(), "{paused:?}\n{}", service.log());
     let status = service.hears("STATUS=PAUSED by")?;
-    assert!(status.contains("nothing is done until `conntrack-actioner resume`"), "{status}");
+    assert!(status.contains("no rule acts until `conntrack-actioner resume`"), "{status}");
     service.lives_and_stops()?;
     assert!(path("handed.sock").exists(), "systemd's socket is not ours to remove");
     Ok(())

@@ -1,4 +1,4 @@
-//! `pause`: decisions are made and written down, and nothing is done.
+//! `pause`: rules decide, and what they decide is written down and not carried out; `ban` and `unban` go on.
 
 use super::{Said, text};
 use crate::admin_client::{Client, Trouble};

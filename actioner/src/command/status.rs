@@ -29,6 +29,7 @@ fn page(status: &Value) -> String {
     let (active, enforced) = (&status["active_bans"], &status["enforced_bans"]);
     let missing = if active == enforced { "" } else { " (they should be as many)" };
     line("bans", format!("{} in force, {} in the kernel{missing}", text(active), text(enforced)));
+    line("looked", looked(&status["looked"]));
     let left = |window: &str| {
         format!(
             "{} of {} left this {window}",
@@ -67,6 +68,19 @@ fn page(status: &Value) -> String {
     page
 }
 
+/// How old it may be.
+fn looked(looked: &Value) -> String {
+    let when = |what: &str| looked[what].as_str().map(plain);
+    let table = when("table").map(|at| format!("table counted {at}"));
+    let entries = when("entries").map_or_else(
+        || "its entries not read yet: nobody asked".to_owned(),
+        |at| format!("its entries read {at}"),
+    );
+    let bans =
+        when("bans").map_or_else(|| "bans NOT read back".to_owned(), |at| format!("bans read back {at}"));
+    table.into_iter().chain([entries, bans]).collect::<Vec<_>>().join(", ")
+}
+
 fn mode(status: &Value) -> String {
     if !status["panicked"].is_null() {
         return format!(
@@ -82,7 +96,10 @@ fn mode(status: &Value) -> String {
     }
     let enforcing = status["enforcing"] == true;
     match (status["paused"].is_null(), enforcing) {
-        (false, _) => "PAUSED: decisions are written down and not carried out".to_owned(),
+        (false, _) => {
+            "PAUSED: what rules decide is written down and not carried out; `ban` and `unban` go on"
+                .to_owned()
+        }
         (true, true) => "enforcing".to_owned(),
         (true, false) => "dry run: decisions are written down and not carried out".to_owned(),
     }
@@ -157,6 +174,7 @@ mod tests {
     fn calm() -> Value {
         json!({"version": "0.1.0", "enforcing": true, "paused": null, "panicked": null, "breaker": null,
             "table": {"entries": 500, "limit": 1000}, "active_bans": 2, "enforced_bans": 2,
+            "looked": {"table": "T1", "entries": "T2", "bans": "T3"},
             "budget": {"minute": 9.5, "hour": 49.0}, "budget_limits": {"minute": 10, "hour": 50},
             "store": {"path": "/s/state.json", "degraded": null},
             "policy": {"file": "/p.yaml", "hash": "cafe", "loaded": "T", "last_reload_error": null},
@@ -170,6 +188,7 @@ mod tests {
         for words in [
             "mode      enforcing\n",
             "500 of 1000 entries (50.0 % full)",
+            "looked    table counted T1, its entries read T2, bans read back T3\n",
             "9.5 of 10 left this minute, 49 of 50 left this hour",
             "policy    /p.yaml cafe, since T\n",
             "confined  by capabilities, landlock, seccomp\n",
@@ -201,6 +220,7 @@ mod tests {
         status["policy"]["last_reload_error"] = json!("line 3");
         status["confined"] = json!({"capabilities": true, "landlock": false, "seccomp": true, "why_not": ["landlock: switched off"]});
         status["table"] = Value::Null;
+        status["looked"] = json!({"table": null, "entries": null, "bans": null});
         let page = page(&status);
         for words in [
             "PANIC",
@@ -210,6 +230,7 @@ mod tests {
             "(they should be as many)",
             "not known",
             "NOT RELOADED: line 3",
+            "looked    its entries not read yet: nobody asked, bans NOT read back\n",
             "by capabilities, seccomp; NOT: landlock: switched off",
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");

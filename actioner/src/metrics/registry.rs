@@ -48,7 +48,7 @@ impl Metrics {
         named("spoofed_flood", flood, Box::new(self.flood.clone()));
         named(
             "paused",
-            "1 while nothing is done: paused, or panicked, by hand",
+            "1 while no rule acts: paused by hand (orders by hand go on), or panicked (nothing is banned at all)",
             Box::new(self.paused.clone()),
         );
         let open = "1 while no bans are made because those before did not lower the pressure";

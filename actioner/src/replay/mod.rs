@@ -90,7 +90,8 @@ pub fn replay(policy: &Policy, files: &[PathBuf]) -> Result<Replayed, String> {
     if decisions.is_empty() {
         let first =
             bad.first().map(|bad| format!("; line {} of {}: {}", bad.line, bad.file.display(), bad.error));
-        return Err(format!("no decision is in there{}", first.unwrap_or_default()));
+        let read: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        return Err(format!("no decision is in {}{}", read.join(", "), first.unwrap_or_default()));
     }
     Ok(Replayed { decisions, from_before: fold.from_before, bad })
 }

@@ -27,8 +27,10 @@ pub struct Review {
     pub without_rule: BTreeMap<String, u64>,
     /// What else happened, by its word.
     pub events: BTreeMap<String, u64>,
-    /// Whom people unbanned: each may have been a mistake of a rule.
+    /// Whom people unbanned and had not banned themselves: each may have been a mistake of a rule.
     pub unbanned: BTreeSet<String>,
+    /// Whom people banned, and no rule since.
+    by_hand: BTreeSet<IpNet>,
     /// Lines that cannot be read.
     pub bad: Vec<BadLine>,
 }
@@ -96,16 +98,31 @@ impl Review {
         self.first = self.first.or(line.at());
         if !line.is_decision() {
             let what = line.event.clone().unwrap_or_default();
-            if what == "unban" && line.actor != "policy" {
-                self.unbanned.extend(line.net.map(|net| net.to_string()));
+            if let Some(net) = line.net {
+                self.person(&what, net, &line.actor);
             }
             *self.events.entry(what).or_default() += 1;
             return;
         }
         self.decisions += 1;
+        if let ("ban", Some(net)) = (line.verdict.as_str(), line.net) {
+            self.by_hand.remove(&net);
+        }
         match &line.rule {
             Some(rule) => self.rules.entry((rule.clone(), line.enforce)).or_default().add(line),
             None => *self.without_rule.entry(line.reason.clone().unwrap_or_default()).or_default() += 1,
+        }
+    }
+}
+
+impl Review {
+    /// A rule's mistake is unbanned by hand; what was banned by hand is none.
+    fn person(&mut self, what: &str, net: IpNet, actor: &str) {
+        match what {
+            "ban" => drop(self.by_hand.insert(net)),
+            "unban" if self.by_hand.remove(&net) || actor == "policy" => {}
+            "unban" => drop(self.unbanned.insert(net.to_string())),
+            _ => {}
         }
     }
 }

@@ -27,10 +27,12 @@ fn has(text: &str, words: &[&str]) {
 fn what_a_rule_did() {
     let again = json!({"rule": "tier", "verdict": "already_banned"});
     let refused = json!({"verdict": "refused", "reason": "never_ban", "result": null});
-    let unban: Recorded = serde_json::from_value(
-        json!({"event": "unban", "time": "2026-11-22T21:30:00.000Z", "net": "198.51.100.8/32"}),
-    )
-    .unwrap();
+    let by_hand = |event: &str, net: &str| -> Recorded {
+        serde_json::from_value(
+            json!({"event": event, "time": "2026-11-22T21:30:00.000Z", "net": net, "actor": "root"}),
+        )
+        .unwrap()
+    };
     let review = of(&[
         ban(0, "198.51.100.7", &json!({})),
         ban(0, "198.51.100.7", &again),
@@ -38,7 +40,10 @@ fn what_a_rule_did() {
         ban(20, "198.51.100.8", &json!({"live_sockets": null})),
         ban(21, "198.51.100.9", &json!({"live_sockets": null})),
         ban(22, "198.51.100.10", &refused),
-        unban,
+        by_hand("unban", "198.51.100.8/32"),
+        // A person's own second thoughts.
+        by_hand("ban", "198.51.100.99/32"),
+        by_hand("unban", "198.51.100.99/32"),
     ]);
     has(
         &text(&review),
@@ -49,7 +54,7 @@ fn what_a_rule_did() {
             "90.0 % full before, 50.0 % after",
             "1 of 3 sources had some, of 1 it was not counted: 198.51.100.8 (50)",
             "refused       1 never_ban",
-            "look whether a rule was wrong: 198.51.100.8/32",
+            "look whether a rule was wrong: 198.51.100.8/32\n",
         ],
     );
 }

@@ -274,7 +274,7 @@ impl State {
         self.remembered = peers;
     }
 
-    /// Nothing is done until the pause ends.
+    /// No rule acts until the pause ends; orders by hand go on.
     pub fn set_pause(&mut self, lasts: Option<Duration>, by: &str, now: Now) {
         self.revision += 1;
         let until = lasts.map(|lasts| now.boot + lasts);

@@ -148,11 +148,14 @@ fn bans_that_the_kernel_does_not_answer_for_are_not_called_in_force_and_are_soon
     let injected = Injection::start(&lab, actioner.process(), Whose::Thread("effects"), &what)?;
     enforced(&actioner, 0.0)?;
     let stood = actioner.metric("last_look_timestamp_seconds")?;
+    let read_back = actioner.status()?["looked"]["bans"].clone();
+    assert!(read_back.is_string(), "{read_back}");
     assert_eq!(actioner.metric("active_bans")?, 1.0, "what was decided is not forgotten");
     fill(&lab, HIM_TOO, 30)?;
     let answer = actioner.post(&message(&[actioner.about(HIM_TOO)]))?;
     assert!(answer.status == 503 || answer.text().contains("\"failed\":1"), "{}", answer.text());
     assert_eq!(actioner.metric("last_look_timestamp_seconds")?, stood, "nothing newer is known");
+    assert_eq!(actioner.status()?["looked"]["bans"], read_back, "and `status` says so");
     assert!(injected.end()? > 1);
     let log = actioner.log();
     assert!(log.contains(words) && log.contains("whether bans are in force is not known"), "{log}");

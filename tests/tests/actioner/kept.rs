@@ -1,9 +1,8 @@
 //! The store: bans outlive what the kernel forgets, and the kernel holds what was decided and nothing else.
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use std::{fs, process::Command, time::Instant};
-use tests::{Result, http, netns::Namespace, wait::wait_until};
+use tests::{Result, netns::Namespace, wait::wait_until};
 
 use crate::lab::{Actioner, HIM, Home, POLICY, SOON, count, fill, members, quiet, raw_rules};
 
@@ -110,8 +109,7 @@ fn a_store_that_cannot_be_read_costs_no_ban() -> Result<()> {
     assert_eq!(banned(&lab), [HIM]);
     assert_eq!((second.metric("active_bans")?, second.metric("store_degraded")?), (1.0, 1.0));
     assert!(second.log().contains("set-aside"), "{}", second.log());
-    let status: Value =
-        serde_json::from_str(&http::get(&second.socket, "/api/v1/status", &[])?.text()).unwrap();
+    let status = second.status()?;
     assert!(status["store"]["degraded"].as_str().unwrap().contains("state.json"), "{status}");
     Ok(())
 }

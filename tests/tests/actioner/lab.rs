@@ -284,6 +284,11 @@ impl Actioner<'_> {
         Ok(line.unwrap_or_else(|| panic!("no sample {sample} in\n{metrics}")).parse().unwrap())
     }
 
+    /// What `conntrack-actioner status --json` prints.
+    pub(crate) fn status(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&http::get(&self.socket, "/api/v1/status", &[])?.text()).unwrap())
+    }
+
     /// Dumps taken for decisions so far.
     pub(crate) fn dumps(&self) -> Result<f64> {
         self.metric("action_duration_seconds_count{action=\"survey\"}")

@@ -15,6 +15,7 @@ mod kept;
 mod kernel;
 mod killed;
 mod lab;
+mod large;
 mod lifecycle;
 mod many;
 mod meddled;
