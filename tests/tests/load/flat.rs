@@ -19,8 +19,9 @@ const STEP: usize = 1_000;
 /// Until then the allocator finds out how much a hundred scrapes at once need.
 const WARM: usize = 10;
 const STEPS: usize = 50;
-/// KiB that the other forty thousand may add: what a leak of 13 bytes a scrape would, and twice what was ever measured (docs/soak.md).
-const MOST: u64 = 512;
+/// What the other forty thousand may add. The smallest allocation of glibc takes 32 bytes: one of them lost for each scrape would be
+/// 1,250 KiB. At most 172 KiB were measured (docs/soak.md).
+const MOST: u64 = 1_024;
 
 #[test]
 #[ignore = "make load: 50,000 scrapes"]
@@ -61,9 +62,13 @@ fn flat(program: Program, over: Over) -> Result<()> {
         looks.collect::<Result<Vec<u64>>>()
     })?;
     println!("{program:?}, {over:?}: resident after each {STEP} scrapes, KiB: {resident:?}");
-    let (warm, later) = resident.split_at(WARM);
-    let (before, after) = (warm.iter().max().unwrap_or(&0), later.iter().max().unwrap_or(&0));
-    assert!(*after <= before + MOST, "{} KiB more, and {MOST} are allowed: {resident:?}", after - before);
+    // Answers that are under way when it is looked come and go: the least of some looks is what is kept.
+    let least = |looks: &[u64]| looks.iter().min().copied().unwrap_or_default();
+    let (before, after) = (least(&resident[WARM / 2..WARM]), least(&resident[STEPS - WARM..]));
+    assert!(
+        after <= before + MOST,
+        "{before} KiB after the warm-up, {after} at the end, and {MOST} more are allowed"
+    );
     Ok(())
 }
 
