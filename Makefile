@@ -150,7 +150,7 @@ package-test: ## install, upgrade, reboot, remove, purge on a Debian 12 booted b
 	@packaging/package-test.sh target/package-test/old target/package-test/new
 
 # KERNEL=5.10: that one alone. SCENES="guard full": these alone.
-try-kernels: build ## our packages on Debian's kernels from 5.10 on, in virtual machines of 512 MB: the attack, AppArmor, missing modules (root; an hour without KVM)
+try-kernels: build ## our packages on Debian's kernels from 5.10 on, in virtual machines of 512 MB: the attack, AppArmor, missing modules (root; two hours without KVM)
 	@packaging/need.sh $(COMPILER) dpkg-dev debootstrap qemu-system-x86 e2fsprogs
 	@packaging/deb.sh release 1 target/try-kernels/debs >/dev/null
 	@packaging/try-kernels.sh target/try-kernels/debs "$(KERNEL)" $(SCENES)

@@ -49,8 +49,8 @@ table() {
   while read -r name _; do
     [ -z "$name" ] || [ ! -e "$work/$name/release" ] || ! ls "$work/$name".*[a-z] >/dev/null 2>&1 || names+=("$name")
   done <<<"$kernels"
-  for name in "${names[@]}"; do
-    for scene in "${scenes[@]}"; do
+  for scene in "${scenes[@]}"; do
+    for name in "${names[@]}"; do
       [ ! -e "$work/$name.$scene" ] || awk -v name="$name" -v scene="$scene" '/^(ok|FAILED|said) / { word = $1; $1 = ""; print name "\t" scene "\t" word "\t" substr($0, 2) }' "$work/$name.$scene"
     done
   done | awk -F '\t' -v names="${names[*]}" '

