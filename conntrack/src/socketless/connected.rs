@@ -1,6 +1,7 @@
 //! This host's connected TCP sockets, as a judgement needs them.
 
 use crate::link::Error;
+use crate::own::bits;
 use crate::sockets::{Socket, Sockets};
 use foldhash::quality::RandomState;
 use std::collections::HashMap;
@@ -90,11 +91,6 @@ impl Connected {
 
     #[inline]
     pub(super) fn pair(&self, local: (IpAddr, u16), peer: (IpAddr, u16)) -> Pair {
-        // An IPv4 address and its v4-mapped form are the same bits.
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(six) => six.to_bits(),
-        };
         let ports = u32::from(local.1) << 16 | u32::from(peer.1);
         Pair(self.hash.hash_one((bits(local.0), bits(peer.0), ports)))
     }

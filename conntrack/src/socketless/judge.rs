@@ -10,14 +10,14 @@ use crate::timeouts::TcpTimeouts;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Look-ups of single sockets for one dump, about 2.5 µs each, are at most as many as a second reading of the sockets costs, and no
-/// more than this. A table with more dead slots has the sockets read a second time instead: with 20,000 connections a second and
+/// Look-ups of single sockets for one dump, about 2.5 µs each, take at most half as long as a second reading of the sockets, and are
+/// no more than this. A table with more dead slots has the sockets read a second time instead: with 20,000 connections a second and
 /// 4,096 buckets a given socket was passed over once in 100,000 dumps.
 const LOOK_UPS: usize = 1_000;
-/// To read the sockets again costs as many look-ups, were there none,
-const LOOK_UPS_OF_A_READING: usize = 100;
+/// Half a reading takes as long as so many look-ups, were there no socket,
+const LOOK_UPS_OF_HALF_A_READING: usize = 50;
 /// and one more for so many sockets.
-const SOCKETS_OF_A_LOOK_UP: usize = 5;
+const SOCKETS_OF_A_LOOK_UP: usize = 10;
 
 /// What stands behind an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl<'a> Judge<'a> {
         }
         let grace = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
         let look_up = Sockets::open().map_err(|error| CannotJudge::look_up(&error))?;
-        let look_ups_left = (LOOK_UPS_OF_A_READING + sockets.len() / SOCKETS_OF_A_LOOK_UP).min(LOOK_UPS);
+        let look_ups_left = (LOOK_UPS_OF_HALF_A_READING + sockets.len() / SOCKETS_OF_A_LOOK_UP).min(LOOK_UPS);
         let missed = Missed { look_up, look_ups_left, again: None, failed: None };
         Ok(Judge { sockets, own, timeouts, grace, last_own: None, missed })
     }
