@@ -4,9 +4,13 @@
 
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+
+/// `CAP_NET_ADMIN` of `include/uapi/linux/capability.h`, as a bit.
+const NET_ADMIN: u64 = 1 << 12;
 
 /// Held as long as the sets are ours.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ impl Alone {
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Alone { _name: Some(listener) }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(&name) {
-                Some((pid, 0)) => Err(format!(
+                Some((pid, user)) if user == 0 || may_keep_sets(pid) => Err(format!(
                     "another conntrack-actioner (process {pid}) keeps the sets {set}-4 and {set}-6 of this network namespace: two would undo each other's \
                      bans. Stop it, or give this one a firewall.set of its own"
                 )),
@@ -52,6 +56,19 @@ fn holder(name: &str) -> Option<(i32, u32)> {
     connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?).ok()?;
     let credentials = socket_peercred(&socket).ok()?;
     Some((credentials.pid.as_raw_nonzero().get(), credentials.uid.as_raw()))
+}
+
+/// Whether a process that is not root's may write this namespace's sets, as an actioner of a unit with `DynamicUser=` does. Both files
+/// are for everybody to read. In a user namespace of his own anybody has every capability, but not our mapping of users.
+fn may_keep_sets(pid: i32) -> bool {
+    let read = |process: &str, file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).ok();
+    let pid = pid.to_string();
+    let ours = read("self", "uid_map").is_some_and(|map| read(&pid, "uid_map") == Some(map));
+    let capabilities = read(&pid, "status").and_then(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    });
+    ours && capabilities.is_some_and(|bits| bits & NET_ADMIN != 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The running actioner, as its users meet it: real webhooks, real packets, the kernel's own account afterwards.
 
 mod again;
+mod alone;
 mod body;
 mod clock;
 mod dead_slots;
