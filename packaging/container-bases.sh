@@ -5,23 +5,19 @@
 # debian:12-slim is what debootstrap makes of Debian 12, without what the published one leaves out too. rust:VERSION-bookworm is the same with
 # a C compiler and this machine's toolchain, whose version must be VERSION: of it what rustup's minimal profile has, and where the published image has it.
 
+# shellcheck source=packaging/suite.sh
+. packaging/suite.sh
 readonly suite=bookworm
 
 has_image() { engine image exists "docker.io/library/$1"; }
 
-# The packages' mirror that this machine uses.
-mirror() {
-  local uri
-  uri=$(apt-get indextargets --format "\$(REPO_URI) \$(CODENAME)" 'Created-By: Packages' | awk -v suite="$suite" '$2 == suite { print $1; exit }')
-  echo "${uri:-http://deb.debian.org/debian/}"
-}
-
 debian_slim() {
-  local root=$work/slim
+  local root=$work/slim mirror
   has_image "$1" && return
   echo "try-container: making $1 by debootstrap (once; some 60 MB are fetched)" >&2
   rm -rf "$root"
-  debootstrap --variant=minbase "$suite" "$root" "$(mirror)" >"$root.log" 2>&1 || { tail -5 "$root.log" >&2; return 1; }
+  mirror=$(mirror "$suite")
+  debootstrap --variant=minbase "$suite" "$root" "${mirror:-http://deb.debian.org/debian/}" >"$root.log" 2>&1 || { tail -5 "$root.log" >&2; return 1; }
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,info,locale}/*
   printf 'path-exclude /usr/share/%s/*\n' doc man info locale >"$root/etc/dpkg/dpkg.cfg.d/docker"
   tar -C "$root" --one-file-system -c . | engine import --quiet --change 'CMD ["bash"]' - "docker.io/library/$1" >/dev/null

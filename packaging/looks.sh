@@ -1,4 +1,4 @@
-# looks.sh: how the installed packages are looked at. Sourced by package-test.sh and, in a virtual machine, by in-vm/run.sh.
+# looks.sh: how the installed packages are looked at. Sourced by package-test.sh, try-container.sh and, in a virtual machine, by in-vm/run.sh.
 # shellcheck shell=bash disable=SC2154  # $there, and more, is of whoever sources this
 #
 # Whoever sources it defines inside COMMAND..., which runs it on the machine they are installed on, and sets $there, who is banned.
@@ -12,3 +12,6 @@ ready() { local tries=0; until get "$1" /-/ready 2>/dev/null | grep -q '200 OK';
 in_set() { inside ipset test conntrack-guard-4 "$there"; }
 one_rule() { [ "$(inside iptables -t raw -S PREROUTING | grep -c 'conntrack-guard-4')" = 1 ] || { inside iptables -t raw -S; return 1; }; }
 confined() { says "conntrack_$1_confined{by=\"$3\"} 1" "$(get "$2" /metrics | grep _confined; inside journalctl --no-pager -u "conntrack-$1" -g confined:)"; }
+no_set() { local sets; sets=$(inside ipset list -n); [ -z "$sets" ] || { echo "$sets"; return 1; }; }
+# Whether this kernel has Landlock: landlock_create_ruleset(2) asked for its version.
+has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }

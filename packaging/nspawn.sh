@@ -5,6 +5,8 @@
 # cgroups may be of either version: systemd-nspawn gets a cgroup of its own in version 2's hierarchy, without controllers where version 1
 # holds them (MemoryMax= and TasksMax= then bind nobody; all else is as on a host).
 
+# shellcheck source=packaging/suite.sh
+. packaging/suite.sh
 readonly suite=bookworm here=198.51.100.1 there=198.51.100.7
 spawned='' outside=''
 
@@ -13,7 +15,7 @@ base_root() {
   local base=$1 mirror more; shift
   more=$(printf ',%s' "$@")
   [ ! -e "$base/.complete" ] || return 0
-  mirror=$(apt-get indextargets --format "\$(REPO_URI) \$(CODENAME)" 'Created-By: Packages' | awk -v suite="$suite" '$2 == suite { print $1; exit }')
+  mirror=$(mirror "$suite")
   echo "$(basename "$0" .sh): debootstrap of Debian 12 below $base (once; some 120 MB are fetched)" >&2
   rm -rf "$base"
   debootstrap --variant=minbase \

@@ -5,39 +5,22 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=packaging/nspawn.sh
 . packaging/nspawn.sh
+# shellcheck source=packaging/headed-checks.sh
+. packaging/headed-checks.sh
 # shellcheck source=packaging/looks.sh
 . packaging/looks.sh
 
 old=$1 new=$2
 work=$PWD/target/package-test
 root=$work/root
-failed=0
-
-heading() { printf '\n%s\n' "$1"; }
-
-# Runs $2..., which is quiet where all is well.
-check() {
-  local what=$1 output; shift
-  if output=$("$@" 2>&1); then
-    printf '  ok      %s\n' "$what"
-  else
-    failed=$((failed + 1))
-    printf '  FAILED  %s\n' "$what"
-    printf '%s\n' "$output" | tail -15 | sed 's/^/          | /'
-  fi
-}
-
 gone() { inside test ! -e "$1" || { echo "$1 is there"; return 1; }; }
 table_id() { get "$1" /metrics | grep -o 'table_id="[^"]*"'; }
 no_rule() { says '' "$(inside iptables-save)" && not grep -q conntrack-guard <<<"$(inside iptables-save; inside ip6tables-save)"; }
-no_set() { local sets; sets=$(inside ipset list -n); [ -z "$sets" ] || { echo "$sets"; return 1; }; }
 closed_port() { inside iptables -S INPUT | grep -q -- '--dport 23 '; }
 exposure() { inside systemd-analyze security --threshold=15 --no-pager "$1"; }
 no_failed_unit() { local units; units=$(inside systemctl --failed --no-legend); [ -z "$units" ] || { echo "$units"; return 1; }; }
 owner_of() { inside bash -c "stat -c %u /proc/\$(systemctl show -P MainPID $1)"; }
 nobodys() { [ "$(owner_of "$1")" -ge 61184 ] || { owner_of "$1"; return 1; }; }
-# Whether this kernel has Landlock: landlock_create_ruleset(2) asked for its version.
-has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }
 # Whether every thread of unit $1 has no capability beside those of the bits $2, no new privileges, and a filter of system calls.
 given_up() {
   # shellcheck disable=SC2016  # for the shell inside

@@ -1,22 +1,22 @@
-# suite.sh: packages of a suite of Debian that this machine does not run, downloaded and never installed. Sourced by servers.sh and vm.sh.
+# suite.sh: packages of a suite of Debian that this machine does not run, downloaded and never installed. Sourced by servers.sh, nspawn.sh, container-bases.sh and try-kernels.sh.
 # shellcheck shell=bash
 #
-# Whoever sources it sets $codename, the suite that this machine runs, and defines die WHAT LINE...
+# For private_apt whoever sources it sets $codename, the suite that this machine runs, and defines die WHAT LINE...
 
-# The mirror this machine's own sources use, so that a local mirror or a proxy goes on being used. Empty before the
+# The mirror this machine's own sources use for suite $1, so that a local mirror or a proxy goes on being used. Empty before the
 # machine's first `apt-get update`.
 # shellcheck disable=SC2016  # $(...) is apt's own format language
 mirror() {
   apt-get indextargets --format '$(COMPONENT) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-    awk -v codename="${codename:?}" '$1 == "main" && $2 == codename && !seen++ { print $3 }'
+    awk -v codename="$1" '$1 == "main" && $2 == codename && !seen++ { print $3 }'
 }
 
 # Sets $apt: options that give apt lists, cache and sources of their own below $1 for suite $2; the machine's proxy settings still count.
 private_apt() {
   local root=$1 from=$2 keyring=/usr/share/keyrings/debian-archive-keyring.gpg uri
   [ -r "$keyring" ] || die "$keyring is missing: it proves that packages are Debian's" "install it: apt-get install debian-archive-keyring"
-  uri=$(mirror)
-  [ -n "$uri" ] || { apt-get -q update >&2 || true; uri=$(mirror); }
+  uri=$(mirror "${codename:?}")
+  [ -n "$uri" ] || { apt-get -q update >&2 || true; uri=$(mirror "${codename:?}"); }
   [ -n "$uri" ] || die "no source for '$codename' with component main in this machine's apt configuration" \
                        "look at: apt-get indextargets 'Created-By: Packages'"
   mkdir -p "$root"/{lists/partial,cache/archives/partial,sources.d}

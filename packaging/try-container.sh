@@ -4,29 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/target/try-container
+# shellcheck source=packaging/headed-checks.sh
+. packaging/headed-checks.sh
+# shellcheck source=packaging/looks.sh
+. packaging/looks.sh
 # shellcheck source=packaging/container-bases.sh
 . packaging/container-bases.sh
 
 readonly here=198.51.100.1 there=198.51.100.7 image=conntrack-guard
 name=conntrack-guard-try-$$
-failed=0
-
-heading() { printf '\n%s\n' "$1"; }
-
-# Runs $2..., which is quiet where all is well.
-check() {
-  local what=$1 output; shift
-  if output=$("$@" 2>&1); then
-    printf '  ok      %s\n' "$what"
-  else
-    failed=$((failed + 1))
-    printf '  FAILED  %s\n' "$what"
-    printf '%s\n' "$output" | tail -15 | sed 's/^/          | /'
-  fi
-}
-
-not() { ! "$@"; }
-says() { grep -qF -- "$1" <<<"$2" || { printf 'no %q in:\n%s\n' "$1" "$2"; return 1; }; }
 
 # Its images and containers are its own: nothing of this machine's podman is seen or changed. Engines raise limits (RLIMIT_NPROC, RLIMIT_NOFILE), which in a sandbox
 # not even root may, so the runtime is told of none. runc, for crun refuses cgroups of both versions side by side.
@@ -55,26 +41,19 @@ CONF
 }
 engine() { CONTAINERS_CONF=$work/containers.conf podman --root "$work/storage" --runroot "$work/run" "$@"; }
 
-on_host() { ip netns exec "$name" "$@"; }
+inside() { ip netns exec "$name" "$@"; }
 from_outside() { ip netns exec "$name-outside" "$@"; }
 reaches() { from_outside timeout 2 bash -c "exec 3<>/dev/tcp/$here/$1" 2>/dev/null; }
-get() { on_host bash -c "exec 3<>/dev/tcp/127.0.0.1/$1 && printf 'GET $2 HTTP/1.0\r\n\r\n' >&3 && cat <&3"; }
-answers() { says "$3" "$(get "$1" "$2")"; }
 ready() { local tries=0; until get "$1" /-/ready 2>/dev/null | grep -q '200 OK'; do tries=$((tries + 1)); [ "$tries" -lt 50 ] || { engine logs "$2"; return 1; }; sleep 0.2; done; }
 collects() { answers 10048 /metrics "nf_conntrack_scrape_collector_success{collector=\"$1\"} $2"; }
 confined() { answers "$2" /metrics "conntrack_$1_confined{by=\"$3\"} 1"; }
-in_set() { on_host ipset test conntrack-guard-4 "$there"; }
-rules() { on_host iptables -t raw -S PREROUTING; }
-one_rule() { [ "$(rules | grep -c 'conntrack-guard-4')" = 1 ] || { rules; return 1; }; }
-no_rule() { local all; all=$(on_host iptables-save; on_host ip6tables-save); not grep conntrack-guard <<<"$all"; }
-no_set() { local sets; sets=$(on_host ipset list -n); [ -z "$sets" ] || { echo "$sets"; return 1; }; }
+no_rule() { local all; all=$(inside iptables-save; inside ip6tables-save); not grep conntrack-guard <<<"$all"; }
 # Whether container $1 runs as user $2 with the capabilities $3 and no other.
 runs_as() {
   local status
   status=/proc/$(engine inspect --format '{{.State.Pid}}' "$1")/status
   if ! { grep -qP "^Uid:\t$2\t" "$status" && grep -qx "CapPrm:.$3" "$status" && grep -qx "CapBnd:.$3" "$status"; }; then grep -E '^(Uid|Cap)' "$status"; return 1; fi
 }
-has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }
 
 # What the Dockerfile's header says, with a network namespace of this script's in the place of the host's. podman alone gives a read-only
 # container a /run and a /tmp that can be written to, unless told not to.
@@ -91,13 +70,13 @@ end() { engine stop "$1" >/dev/null; engine rm "$1" >/dev/null; }
 wire() {
   ip netns add "$name"
   ip netns add "$name-outside"
-  on_host ip link set lo up
-  on_host ip link add wire type veth peer name wire netns "$name-outside"
-  on_host ip address add "$here/24" dev wire
-  on_host ip link set wire up
+  inside ip link set lo up
+  inside ip link add wire type veth peer name wire netns "$name-outside"
+  inside ip address add "$here/24" dev wire
+  inside ip link set wire up
   from_outside ip address add "$there/24" dev wire
   from_outside ip link set wire up
-  on_host iptables -A INPUT -m conntrack --ctstate INVALID -j DROP
+  inside iptables -A INPUT -m conntrack --ctstate INVALID -j DROP
 }
 
 # Those of a build that was interrupted, too.

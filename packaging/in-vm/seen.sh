@@ -9,10 +9,9 @@ status_says() { says "$1" "$(conntrack-actioner status)"; }
 log_says() { says "$1" "$(journalctl --no-pager -o cat -u "${2:-conntrack-actioner}")"; }
 metric() { says "$2" "$(get "$1" /metrics)"; }
 banned() { ipset -q test conntrack-guard-4 "$there"; }
-has_landlock() { [ "$(perl -e 'print syscall(444, 0, 0, 1)')" -gt 0 ]; }
 # at_least A.B: whether this kernel is of that version or later.
 at_least() { [ "$(printf '%s\n' "$1" "$(uname -r)" | sort -V | head -1)" = "$1" ]; }
-nobody_banned() { says 'bans      0 in force, 0 in the kernel' "$(conntrack-actioner status)" && says '0 bans' "0 bans"; }
+nobody_banned() { says 'bans      0 in force, 0 in the kernel' "$(conntrack-actioner status)"; }
 # What the kernel's log says that is said by no healthy machine.
 kernel_calm() { ! dmesg | grep -E 'BUG|WARNING:|Oops|Out of memory|segfault|hung_task'; }
 memory_of() { awk '/^(VmRSS|VmHWM)/ { printf "%s%s %.1f MiB", sep, $1 == "VmHWM:" ? "at most" : "now", $2 / 1024; sep = ", " }' "/proc/$(systemctl show -P MainPID "conntrack-$1")/status"; }
