@@ -8,9 +8,7 @@ use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-
-/// `CAP_NET_ADMIN` of `include/uapi/linux/capability.h`, as a bit.
-const NET_ADMIN: u64 = 1 << 12;
+use web::confine::Capability;
 
 /// Held as long as the sets are ours.
 #[derive(Debug)]
@@ -68,7 +66,7 @@ fn may_keep_sets(pid: i32) -> bool {
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
         u64::from_str_radix(line.trim(), 16).ok()
     });
-    ours && capabilities.is_some_and(|bits| bits & NET_ADMIN != 0)
+    ours && capabilities.is_some_and(|bits| bits & Capability::CAP_NET_ADMIN.bitmask() != 0)
 }
 
 #[cfg(test)]
