@@ -13,6 +13,7 @@ use conntrack::listeners::Listeners;
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Behind, Judging, Unjudged};
 use conntrack::sockets::{Socket, Sockets};
+use conntrack::summary::Shared;
 use conntrack::{Dump, Error, Flow, Kept, Pace, Room, Summary, Table};
 use std::sync::Arc;
 use std::thread;
@@ -79,7 +80,8 @@ pub fn take(own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
 }
 
 fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Error> {
-    let mut summary = Summary::new();
+    let shared = Shared::new();
+    let mut counts = shared.part();
     let mut slots = Vec::new();
     let mut kept = (ask.key_room > 0).then(|| Kept::within(&Room::of(ask.key_room)));
     let mut keep = |flow: &Flow| {
@@ -106,14 +108,14 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
     let dump = match &mut judgement {
         Err(_) => table.visit(|flow| {
             calls.flow(flow);
-            summary.add(flow);
+            counts.add(flow);
             keep(flow);
         })?,
         Ok(judgement) => table.visit(|flow| {
             calls.flow(flow);
             keep(flow);
             let behind = judgement.of(flow);
-            summary.add_judged(flow, behind);
+            counts.add_judged(flow, behind);
             if behind == Behind::Nothing && (slots.len() as u64) < ask.dead_slots {
                 slots.extend(DeadSlot::of(flow));
             }
@@ -123,6 +125,8 @@ fn read(table: &mut Table, own: &OwnAddresses, ask: &Ask) -> Result<Survey, Erro
         before.holds([&judgement?], &dump)?;
         Ok(slots)
     });
+    let counts = counts.finish();
+    let mut summary = shared.whole([counts]);
     // An empty table is judged, too.
     summary.judged = dead.is_ok().then(|| summary.judged.unwrap_or_default());
     let called = Arc::new(calls.finish());

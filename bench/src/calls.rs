@@ -18,7 +18,7 @@ const NARROWEST: u32 = 20;
 
 pub(crate) fn rows(part: &mut Part, size: Size) -> Result<()> {
     let namespace = filled(size.large, 95_000, NARROWEST)?;
-    let mut table = namespace.run(Table::open).expect("a table");
+    let mut table = namespace.run(Table::open).expect("a table").timing_calls();
     let mut longest = |how: &str, mut dump: Box<dyn FnMut(&mut Table) -> Dump + Send>| {
         let calls: Vec<Duration> =
             (0..size.rounds).map(|_| namespace.run(|| dump(&mut table)).longest_call).collect();

@@ -109,9 +109,9 @@ impl Link {
     ) -> Result<Duration, Error> {
         let Question { requests, asked, sequence } = question;
         self.send(requests, asked)?;
-        let (room, mut longest) = (self.room(), Duration::ZERO);
+        let (room, times, mut longest) = (self.room(), self.times_calls(), Duration::ZERO);
         let mut receive = |room: &mut [u8]| {
-            let len = timed(&mut longest, || self.receive_into(room, asked))?;
+            let len = timed(times, &mut longest, || self.receive_into(room, asked))?;
             between();
             Ok(len)
         };

@@ -11,7 +11,6 @@ use crate::key::{
 };
 use crate::netlink::{Attribute, Attributes, Malformed};
 use crate::state::{SctpState, State, TcpState};
-use plain::Plain;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 mod plain;
@@ -38,80 +37,120 @@ const BE_LIBERAL: u8 = 8;
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
 
+/// What every entry has, and this one was not seen to have yet.
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    original: bool,
+    reply: bool,
+    id: bool,
+}
+
+impl Missing {
+    const ALL: Missing = Missing { original: true, reply: true, id: true };
+    const NOTHING: Missing = Missing { original: false, reply: false, id: false };
+}
+
 /// Decodes the payload of one `IPCTNL_MSG_CT_NEW`. Ok(None) is a family that is neither IPv4 nor IPv6.
-#[inline]
 pub(crate) fn flow(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
-    read(payload, plain::entry)
+    let mut flow = Flow::BLANK;
+    Ok(flow_into(payload, &mut flow)?.then_some(flow))
+}
+
+/// The same, written where it will be read: copying an entry costs as much as reading it, for a processor waits where it loads at once what
+/// was stored in parts. False: neither IPv4 nor IPv6.
+#[inline]
+pub(crate) fn flow_into(payload: &[u8], flow: &mut Flow) -> Result<bool, Malformed> {
+    read(payload, flow, plain::entry)
 }
 
 #[inline]
-fn read(payload: &[u8], recognise: impl Fn(&[u8]) -> Plain<'_>) -> Result<Option<Flow>, Malformed> {
+fn read(
+    payload: &[u8],
+    flow: &mut Flow,
+    recognise: impl for<'a> Fn(&'a [u8], &mut Flow) -> Option<&'a [u8]>,
+) -> Result<bool, Malformed> {
     let (header, attributes) =
         payload.split_first_chunk::<NFGENMSG>().ok_or(Malformed("an entry shorter than its nfgenmsg"))?;
     let family = match header[0] {
         AF_INET => Family::Ipv4,
         AF_INET6 => Family::Ipv6,
-        _ => return Ok(None),
+        _ => return Ok(false),
     };
-    let plain = recognise(attributes);
-    let [mut original, mut reply] = plain.tuples;
-    let mut zone = Zone::Both(0);
-    let mut status = plain.status;
+    match recognise(attributes, flow) {
+        Some(rest) => {
+            let (_, protoinfo) = walk(rest, flow, Missing::NOTHING)?;
+            whole(family, flow, protoinfo)
+        }
+        None => walked(family, attributes, flow),
+    }
+    .map(|()| true)
+}
+
+/// Nothing is recognised: attribute by attribute.
+#[inline(never)]
+fn walked(family: Family, attributes: &[u8], flow: &mut Flow) -> Result<(), Malformed> {
+    *flow = Flow::BLANK;
+    let (missing, protoinfo) = walk(attributes, flow, Missing::ALL)?;
+    if missing.original {
+        return Err(Malformed("an entry without an original tuple"));
+    }
+    if missing.reply {
+        return Err(Malformed("an entry without a reply tuple"));
+    }
+    if missing.id {
+        return Err(Malformed("an entry without an id"));
+    }
+    whole(family, flow, protoinfo)
+}
+
+/// What the attributes say together.
+#[inline]
+fn whole(family: Family, flow: &mut Flow, protoinfo: Option<&[u8]>) -> Result<(), Malformed> {
+    if Family::of(flow.original.src) != family {
+        return Err(Malformed("an entry whose addresses are not of its family"));
+    }
+    flow.family = family;
+    set_state(flow, protoinfo)
+}
+
+/// Reads attributes one by one; what is missing afterwards, and the value of CTA_PROTOINFO.
+#[inline]
+fn walk<'a>(
+    attributes: &'a [u8],
+    flow: &mut Flow,
+    mut missing: Missing,
+) -> Result<(Missing, Option<&'a [u8]>), Malformed> {
     let mut protoinfo = None;
-    let mut timeout = plain.timeout;
-    let (mut id, mut mark) = (plain.id, plain.mark);
     let mut counters: [Option<Counters>; 2] = [None; 2];
-    let mut synproxy = false;
-    for attribute in Attributes(plain.rest) {
+    for attribute in Attributes(attributes) {
         let attribute = attribute?;
         match attribute.kind {
             CTA_TUPLE_ORIG => {
-                let (read, tuple_zone) = tuple(attribute)?;
-                original = Some(read);
-                zone = tuple_zone.map_or(zone, Zone::Original);
+                let (read, zone) = tuple(attribute)?;
+                (flow.original, missing.original) = (read, false);
+                flow.zone = zone.map_or(flow.zone, Zone::Original);
             }
             CTA_TUPLE_REPLY => {
-                let (read, tuple_zone) = tuple(attribute)?;
-                reply = Some(read);
-                zone = tuple_zone.map_or(zone, Zone::Reply);
+                let (read, zone) = tuple(attribute)?;
+                (flow.reply, missing.reply) = (read, false);
+                flow.zone = zone.map_or(flow.zone, Zone::Reply);
             }
-            CTA_ZONE => zone = Zone::Both(attribute.be16()?),
-            CTA_STATUS => status = Status(attribute.be32()?),
-            CTA_PROTOINFO => protoinfo = Some(attribute),
-            CTA_TIMEOUT => timeout = Some(attribute.be32()?),
-            CTA_MARK => mark = attribute.be32()?,
-            CTA_ID => id = Some(attribute.be32()?),
+            CTA_ZONE => flow.zone = Zone::Both(attribute.be16()?),
+            CTA_STATUS => flow.status = Status(attribute.be32()?),
+            CTA_PROTOINFO => protoinfo = Some(attribute.value),
+            CTA_TIMEOUT => flow.timeout = Some(attribute.be32()?),
+            CTA_MARK => flow.mark = attribute.be32()?,
+            CTA_ID => (flow.id, missing.id) = (attribute.be32()?, false),
             CTA_COUNTERS_ORIG => counters[0] = Some(count(attribute)?),
             CTA_COUNTERS_REPLY => counters[1] = Some(count(attribute)?),
-            CTA_SYNPROXY => synproxy = proxied(attribute)?,
+            CTA_SYNPROXY => flow.synproxy = proxied(attribute)?,
             _ => {}
         }
     }
-    let original = original.ok_or(Malformed("an entry without an original tuple"))?;
-    let reply = reply.ok_or(Malformed("an entry without a reply tuple"))?;
-    let id = id.ok_or(Malformed("an entry without an id"))?;
-    if Family::of(original.src) != family {
-        return Err(Malformed("an entry whose addresses are not of its family"));
+    if let [Some(original), Some(reply)] = counters {
+        flow.counters = Some([original, reply]);
     }
-    let (state, picked_up) = state(original.protocol, status, protoinfo)?;
-    let counters = match counters {
-        [Some(original), Some(reply)] => Some([original, reply]),
-        _ => None,
-    };
-    Ok(Some(Flow {
-        family,
-        original,
-        reply,
-        zone,
-        status,
-        state,
-        timeout,
-        id,
-        mark,
-        counters,
-        synproxy,
-        picked_up,
-    }))
+    Ok((missing, protoinfo))
 }
 
 #[inline]
@@ -194,34 +233,33 @@ fn proto(nest: Attribute<'_>) -> Result<(Protocol, L4), Malformed> {
 /// The state, and whether a TCP entry was picked up: `tcp_new` does not know the windows of a connection that it did not see begin, and
 /// marks it so.
 #[inline]
-fn state(
-    protocol: Protocol,
-    status: Status,
-    protoinfo: Option<Attribute<'_>>,
-) -> Result<(State, bool), Malformed> {
-    let kind = match protocol.0 {
-        6 => CTA_PROTOINFO_TCP,
-        132 => CTA_PROTOINFO_SCTP,
-        _ if status.offload() => return Ok((State::Offload, false)),
-        _ => return Ok((State::of_status(status), false)),
+fn set_state(flow: &mut Flow, protoinfo: Option<&[u8]>) -> Result<(), Malformed> {
+    let (protocol, offload) = (flow.original.protocol, flow.status.offload());
+    let kind = match protocol {
+        Protocol::TCP => CTA_PROTOINFO_TCP,
+        Protocol::SCTP => CTA_PROTOINFO_SCTP,
+        _ => {
+            flow.state = if offload { State::Offload } else { State::of_status(flow.status) };
+            return Ok(());
+        }
     };
-    let plain = protoinfo.filter(|_| protocol == Protocol::TCP).and_then(|info| plain::tcp(info.value));
+    let plain = protoinfo.filter(|_| protocol == Protocol::TCP).and_then(plain::tcp);
     let (number, flags) = match plain {
         Some(read) => read,
         None => walked_protoinfo(protoinfo, kind)?,
     };
-    let picked_up = protocol == Protocol::TCP && flags & BE_LIBERAL != 0;
-    let state = match protocol {
-        _ if status.offload() => State::Offload,
+    flow.picked_up = protocol == Protocol::TCP && flags & BE_LIBERAL != 0;
+    flow.state = match protocol {
+        _ if offload => State::Offload,
         Protocol::TCP => State::Tcp(TcpState::ALL.get(number).copied().unwrap_or(TcpState::Unknown)),
         _ => State::Sctp(SctpState::ALL.get(number).copied().unwrap_or(SctpState::Unknown)),
     };
-    Ok((state, picked_up))
+    Ok(())
 }
 
-fn walked_protoinfo(protoinfo: Option<Attribute<'_>>, kind: u16) -> Result<(usize, u8), Malformed> {
+fn walked_protoinfo(protoinfo: Option<&[u8]>, kind: u16) -> Result<(usize, u8), Malformed> {
     let (mut number, mut flags) = (0, 0);
-    for nest in protoinfo.into_iter().flat_map(|info| info.nested()) {
+    for nest in protoinfo.into_iter().flat_map(Attributes) {
         let nest = nest?;
         if nest.kind != kind {
             continue;

@@ -150,7 +150,9 @@ fn what_the_kernel_writes_of_tuples_with_ports_is_read_at_once() {
 #[test]
 fn what_the_kernel_writes_of_entries_with_ports_and_without_a_zone_is_read_at_once() {
     let entries = Messages(DUMP).map(|message| message.unwrap().payload);
-    let plain = entries.filter(|payload| plain::entry(&payload[NFGENMSG..]).id.is_some()).count();
+    let plain = entries
+        .filter(|payload| plain::entry(&payload[NFGENMSG..], &mut Flow::BLANK.clone()).is_some())
+        .count();
     let expected = |flow: &Flow| matches!((flow.original.l4, flow.zone), (L4::Ports { .. }, Zone::Both(0)));
     assert_eq!(plain, flows().iter().filter(|flow| expected(flow)).count());
     assert_eq!(plain, 7, "TCP, UDP, UDP-Lite and SCTP, one of them IPv6");
@@ -162,8 +164,9 @@ fn what_the_kernel_writes_of_entries_with_ports_and_without_a_zone_is_read_at_on
 }
 
 /// Nothing recognised: the entry, each tuple and the TCP state walked attribute by attribute.
-fn walked(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
-    read(payload, Plain::nothing)
+fn walked_whole(payload: &[u8]) -> Result<Option<Flow>, Malformed> {
+    let mut flow = Flow::BLANK;
+    Ok(read(payload, &mut flow, |_, _| None)?.then_some(flow))
 }
 
 proptest::proptest! {
@@ -192,8 +195,7 @@ proptest::proptest! {
                 }
             }
             if let Some(plain) = plain::tcp(&value) {
-                let info = Attribute { kind: CTA_PROTOINFO, value: &value };
-                proptest::prop_assert_eq!(walked_protoinfo(Some(info), CTA_PROTOINFO_TCP), Ok(plain));
+                proptest::prop_assert_eq!(walked_protoinfo(Some(&value), CTA_PROTOINFO_TCP), Ok(plain));
             }
         }
     }
@@ -213,7 +215,13 @@ proptest::proptest! {
                 *changed = byte;
             }
         }
-        proptest::prop_assert_eq!(flow(&entry), walked(&entry));
+        proptest::prop_assert_eq!(flow(&entry), walked_whole(&entry));
+        // Nothing is left of the entry that was read before it.
+        for before in flows() {
+            let mut over = before;
+            let read = flow_into(&entry, &mut over);
+            proptest::prop_assert_eq!(read.map(|known| known.then_some(over)), flow(&entry));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::key::FlowKey;
 use crate::state::{ProtocolName, State};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The layer 3 family of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,8 @@ impl Protocol {
     pub const TCP: Protocol = Protocol(6);
     /// UDP.
     pub const UDP: Protocol = Protocol(17);
+    /// SCTP.
+    pub const SCTP: Protocol = Protocol(132);
 
     /// Its name, where conntrack knows the protocol.
     pub fn name(self) -> ProtocolName {
@@ -86,6 +88,13 @@ pub struct Tuple {
     pub protocol: Protocol,
     /// Ports, or what the protocol has instead.
     pub l4: L4,
+}
+
+impl Tuple {
+    const BLANK: Tuple = {
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Tuple { src: nobody, dst: nobody, protocol: Protocol(0), l4: L4::None }
+    };
 }
 
 /// The zone of an entry, and for which of its directions it holds (`nf_conntrack_zones.h`).
@@ -184,6 +193,22 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// No entry yet: what a decoder writes on.
+    pub(crate) const BLANK: Flow = Flow {
+        family: Family::Ipv4,
+        original: Tuple::BLANK,
+        reply: Tuple::BLANK,
+        zone: Zone::Both(0),
+        status: Status(0),
+        state: State::Unreplied,
+        timeout: None,
+        id: 0,
+        mark: 0,
+        counters: None,
+        synproxy: false,
+        picked_up: false,
+    };
+
     /// What [`Table::delete`](crate::Table::delete) needs to delete this entry and no other.
     #[inline]
     pub fn key(&self) -> FlowKey {

@@ -39,7 +39,7 @@ impl Table {
             self.never_in_two = true;
             // An answer may be under way on the old one.
             let pace = self.pace.take();
-            *self = Table { pace, never_in_two: true, ..Table::open()? };
+            *self = Table { pace, never_in_two: true, ..another(self.link.times_calls())? };
         }
         let mut state = begin();
         let dump = self.visit(|flow| see(&mut state, flow))?;
@@ -54,8 +54,9 @@ impl Table {
         let started = Instant::now();
         let shape = buckets();
         let pace = self.pace.as_ref().map(Pace::before);
+        let times_calls = self.link.times_calls();
         let other = move || {
-            let mut table = Table::open()?;
+            let mut table = another(times_calls)?;
             table.pace = pace.map(Pace::lower_this_thread_from);
             table.half(Half::Unreplied, theirs, see)
         };
@@ -94,6 +95,12 @@ impl Table {
             Read::Unknown => Read::Unknown,
         })
     }
+}
+
+/// Another link to the table, which measures what the first one does.
+fn another(times_calls: bool) -> Result<Table, Error> {
+    let table = Table::open()?;
+    Ok(if times_calls { table.timing_calls() } else { table })
 }
 
 /// What the kernel's answer to the question for one half amounts to. Pure.

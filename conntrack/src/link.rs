@@ -45,6 +45,7 @@ pub struct Link {
     socket: Socket,
     buffer: Box<[u8]>,
     sequence: u32,
+    times_calls: bool,
 }
 
 impl Link {
@@ -66,12 +67,21 @@ impl Link {
             Ok(socket)
         };
         let socket = open().map_err(|source| Error::Open { asked, source })?;
-        Ok(Link { socket, buffer: vec![0; room].into_boxed_slice(), sequence: 0 })
+        Ok(Link { socket, buffer: vec![0; room].into_boxed_slice(), sequence: 0, times_calls: false })
     }
 
     /// Also receives what the kernel announces to a multicast group (`RTNLGRP_*` and the like), between answers.
     pub fn subscribe(&mut self, group: u32, asked: &'static str) -> Result<(), Error> {
         self.socket.add_membership(group).map_err(|source| Error::Open { asked, source })
+    }
+
+    /// Has [`Answer::longest_call`] measured: two system calls more for each receive call.
+    pub(crate) fn time_calls(&mut self) {
+        self.times_calls = true;
+    }
+
+    pub(crate) fn times_calls(&self) -> bool {
+        self.times_calls
     }
 
     /// How long a datagram may be.
@@ -134,11 +144,11 @@ impl Link {
         mut each: impl FnMut(Message<'_>) -> Result<(), Malformed>,
         mut between: impl FnMut(),
     ) -> Result<Answer, Error> {
-        let sequence = self.sequence;
+        let (sequence, times) = (self.sequence, self.times_calls);
         self.send(requests, asked)?;
         let mut answer = Answer::default();
         loop {
-            let received = timed(&mut answer.longest_call, || self.receive(asked))?;
+            let received = timed(times, &mut answer.longest_call, || self.receive(asked))?;
             let end = read_answer(received, sequence, &mut answer.interrupted, &mut each)
                 .map_err(|source| Error::Malformed { asked, source })?;
             match end {
@@ -164,8 +174,11 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Makes a call, and keeps the most CPU time that one took.
-pub(crate) fn timed<T>(longest: &mut Duration, call: impl FnOnce() -> T) -> T {
+/// Makes a call, and keeps the most CPU time that one took, if it is to be measured.
+pub(crate) fn timed<T>(measured: bool, longest: &mut Duration, call: impl FnOnce() -> T) -> T {
+    if !measured {
+        return call();
+    }
     let before = thread_cpu();
     let made = call();
     *longest = (*longest).max(thread_cpu().saturating_sub(before));
@@ -185,7 +198,7 @@ pub(crate) fn ended(errno: i32, asked: &'static str) -> Result<(), Error> {
 pub struct Answer {
     /// The kernel marked it: `NLM_F_DUMP_INTR`.
     pub interrupted: bool,
-    /// The most CPU time that one receive call took.
+    /// The most CPU time that one receive call took; 0 where that was not measured.
     pub longest_call: Duration,
 }
 

@@ -57,6 +57,8 @@ impl Classes {
 #[derive(Debug)]
 pub(crate) struct Reader<E> {
     half: Option<Half>,
+    /// The entry that is being read.
+    flow: Flow,
     each: E,
     classes: Classes,
     malformed: Option<(u64, Malformed)>,
@@ -66,7 +68,14 @@ pub(crate) struct Reader<E> {
 impl<E: FnMut(&Flow)> Reader<E> {
     /// For all entries.
     pub(crate) fn whole(each: E) -> Reader<E> {
-        Reader { half: None, each, classes: Classes::default(), malformed: None, unfiltered: false }
+        Reader {
+            half: None,
+            flow: Flow::BLANK,
+            each,
+            classes: Classes::default(),
+            malformed: None,
+            unfiltered: false,
+        }
     }
 
     /// For one half of them.
@@ -90,17 +99,18 @@ impl<E: FnMut(&Flow)> Reader<E> {
             self.unfiltered = true;
             return Err(Malformed("a dump of all entries where one half was asked for"));
         }
-        match decode::flow(message.payload) {
+        let flow = &mut self.flow;
+        match decode::flow_into(message.payload, flow) {
             // A packet that comes back meanwhile takes an entry from one half to the other.
-            Ok(Some(flow)) if self.half.is_some_and(|half| half != Half::of(flow.status)) => {}
-            Ok(Some(flow)) => {
+            Ok(true) if self.half.is_some_and(|half| half != Half::of(flow.status)) => {}
+            Ok(true) => {
                 match Half::of(flow.status) {
                     Half::Replied => self.classes.replied += 1,
                     Half::Unreplied => self.classes.unreplied += 1,
                 }
-                (self.each)(&flow);
+                (self.each)(flow);
             }
-            Ok(None) => {}
+            Ok(false) => {}
             Err(error) => {
                 self.malformed = Some(self.malformed.map_or((1, error), |(count, first)| (count + 1, first)));
             }

@@ -51,7 +51,8 @@ pub struct Dump {
     /// From the request to the last message.
     pub elapsed: Duration,
     /// The most time that one receive call kept its CPU: the kernel fills the next 32 KiB in it and lets nobody else in meanwhile.
-    /// By the thread's CPU clock, so that it does not grow when others take the CPU away between two packets of work.
+    /// By the thread's CPU clock, so that it does not grow when others take the CPU away between two packets of work. 0 unless
+    /// [`Table::timing_calls`] asked for it.
     pub longest_call: Duration,
 }
 
@@ -72,6 +73,12 @@ impl Table {
     /// Lets dumps use no other thread than the caller's, as they do by themselves where the table is small or one CPU is all there is.
     pub fn in_one_thread(self) -> Table {
         Table { never_in_two: true, in_one_thread: true, ..self }
+    }
+
+    /// Measures [`Dump::longest_call`], which costs two system calls for each receive call.
+    pub fn timing_calls(mut self) -> Table {
+        self.link.time_calls();
+        self
     }
 
     /// Lets the dumps of this table run at a pace of their own. `pace` belongs to the calling thread, so must the table from now on.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use conntrack::own::OwnAddresses;
 use conntrack::socketless::{Before, Judging, Unjudged};
-use conntrack::summary::Mark;
+use conntrack::summary::{Mark, Shared};
 use conntrack::{Error, Pace, STATS, Summary, Table};
 use tokio::sync::mpsc;
 
@@ -94,13 +94,16 @@ impl Reader {
         if let Some(pace) = pace.take() {
             table = table.at_pace(pace);
         }
-        let mut summary = Summary::new();
+        let shared = Shared::new();
+        let mut counts = shared.part();
         let dump = match &mut judgement {
-            Ok(judgement) => table.visit(|flow| summary.add_judged(flow, judgement.of(flow))),
-            Err(_) => table.visit(|flow| summary.add(flow)),
+            Ok(judgement) => table.visit(|flow| counts.add_judged(flow, judgement.of(flow))),
+            Err(_) => table.visit(|flow| counts.add(flow)),
         };
         *pace = table.into_pace();
         let dump = dump?;
+        let counts = counts.finish();
+        let mut summary = shared.whole([counts]);
         let judged =
             before.as_ref().map_err(Unjudged::clone).and_then(|before| before.holds([&judgement?], &dump));
         match &judged {
