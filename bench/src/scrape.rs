@@ -18,7 +18,7 @@ use tests::{
 
 use crate::{
     Size,
-    floor::{counted, raw},
+    floor::{counted, counted_as_few, raw, walked},
     measure::{Cost, Work, in_turn, mib, ms},
     report::Part,
     table::filled,
@@ -96,6 +96,8 @@ fn answered(part: &mut Part, size: Size, entries: u32, sources: u32) -> Result<(
         Box::new(|| Ok(namespace.run(|| counted(entries)))),
         Box::new(|| scrape(&running, &namespace)),
         Box::new(|| crate::measure::timed(|| namespace.command(&["sh", "-c", PIPELINE]).map(drop))),
+        Box::new(|| Ok(namespace.run(walked))),
+        Box::new(|| Ok(namespace.run(|| counted_as_few(entries)))),
     ];
     let rounds = in_turn(size.rounds, &mut works)?;
     drop(works);
@@ -124,15 +126,33 @@ fn answered(part: &mut Part, size: Size, entries: u32, sources: u32) -> Result<(
         ],
         None,
     );
+    for (work, how) in [(4, "and nothing is counted"), (5, "counted as if there were eight sources")] {
+        part.row(
+            [
+                &format!("{what}: CPU of a dump whose entries are read, {how}"),
+                "floor",
+                &format!("{} CPU", ms(rounds.cpu(work))),
+                &floor,
+                &format!("{:.3}", cpu(work)),
+                "",
+            ],
+            None,
+        );
+    }
     if large {
         let each = |of: Duration| of.as_secs_f64() * 1e6 / f64::from(entries);
         let more = |work: usize, than: usize| each(rounds.cpu(work).saturating_sub(rounds.cpu(than)));
         part.after.push(format!(
-            "Where the rest goes, at {entries} entries: reading and counting an entry takes {:.2} µs of ours beside the kernel's {:.2}, asking whether it is a dead slot, ranking and \
-             answering {:.2}. The floor is read in pieces of 32 KiB, as the kernel fills them at most; ours in pieces of 24, which cost 2 % and let packets in more often (*What packets \
-             feel*). What is left is one comparison of an entry's attribute headers and one look into a map of the sources; no request makes the kernel send fewer bytes.",
-            more(1, 0),
+            "Where the rest goes, at {entries} entries: beside the kernel's {:.2} µs an entry, reading it takes {:.2} of ours, counting it as one of eight sources {:.2} more, and as one of \
+             {sources} again {:.2}; asking whether it is a dead slot, ranking and answering {:.2}. Reading is one comparison of its attribute headers with what kernels write, 20 ns without the \
+             kernel (docs/hot-paths.md); and pieces of 24 KiB where the floor has the kernel's most, 32, a hundredth, so that packets come in more often (*What packets feel*). The counts of the \
+             sources are megabytes that the kernel's own walk, a kilobyte for each entry, takes out of every cache: each entry waits for memory. 128 are added at a time, so that these waits overlap \
+             (one by one they cost a tenth of the dump). To spend less, a kernel would have to show fewer bytes or entries in the order of their sources; no request makes it. Tried and no better: a \
+             hash of our own whose lines are fetched a batch ahead, by loads or by prefetch instructions, and huge pages.",
             each(rounds.cpu(0)),
+            more(4, 0),
+            more(5, 4),
+            more(1, 5),
             more(2, 1)
         ));
     }

@@ -8,7 +8,7 @@ mod sources;
 pub use shared::{Counts, Part, Shared};
 pub use sources::{SourceCounts, Sources};
 
-use crate::flow::{Family, Flow};
+use crate::flow::{Family, Flow, Status};
 use crate::own::OwnAddresses;
 use crate::socketless::Behind;
 use crate::state::{ProtocolName, State};
@@ -37,6 +37,20 @@ impl Mark {
     /// All of them.
     pub const ALL: [Mark; 6] =
         [Mark::Assured, Mark::Unreplied, Mark::Offload, Mark::Snat, Mark::Dnat, Mark::Expected];
+
+    /// The marks that an entry has, a bit for each in the order of [`Mark::ALL`].
+    #[inline]
+    fn set_of(status: Status) -> usize {
+        let has = [
+            status.assured(),
+            !status.seen_reply(),
+            status.offload(),
+            status.snat(),
+            status.dnat(),
+            status.expected(),
+        ];
+        has.into_iter().enumerate().fold(0, |set, (bit, has)| set | usize::from(has) << bit)
+    }
 
     /// The word in the metric's name.
     pub fn name(self) -> &'static str {
@@ -72,7 +86,8 @@ pub struct Summary {
     /// What stands behind the entries; None: not judged, or the judgement does not hold.
     pub judged: Option<Judged>,
     states: [[[u64; State::COUNT]; PROTOCOLS]; FAMILIES],
-    marks: [[[u64; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+    /// By all marks at once, so that an entry is one addition: see [`Mark::set_of`].
+    marks: [[[u64; 1 << Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
 }
 
 impl Default for Summary {
@@ -90,7 +105,7 @@ impl Summary {
             sources: Sources::new(),
             judged: None,
             states: [[[0; State::COUNT]; PROTOCOLS]; FAMILIES],
-            marks: [[[0; Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+            marks: [[[0; 1 << Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
         }
     }
 
@@ -126,14 +141,7 @@ impl Summary {
         let family = flow.family.index();
         self.entries += 1;
         self.states[family][protocol][flow.state.index()] += 1;
-        let marks = &mut self.marks[family][protocol];
-        let status = flow.status;
-        marks[Mark::Assured as usize] += u64::from(status.assured());
-        marks[Mark::Unreplied as usize] += u64::from(!status.seen_reply());
-        marks[Mark::Offload as usize] += u64::from(status.offload());
-        marks[Mark::Snat as usize] += u64::from(status.snat());
-        marks[Mark::Dnat as usize] += u64::from(status.dnat());
-        marks[Mark::Expected as usize] += u64::from(status.expected());
+        self.marks[family][protocol][Mark::set_of(flow.status)] += 1;
     }
 
     /// All but the sources of another part of the same dump.
@@ -162,12 +170,12 @@ impl Summary {
 
     /// Entries of a family and protocol with a mark.
     pub fn marked(&self, family: Family, protocol: ProtocolName, mark: Mark) -> u64 {
-        self.marks[family.index()][protocol as usize][mark as usize]
+        with(&self.marks[family.index()][protocol as usize], mark)
     }
 
     /// Entries with a mark, over all families and protocols.
     pub fn marked_in_all(&self, mark: Mark) -> u64 {
-        self.marks.iter().flatten().map(|marks| marks[mark as usize]).sum()
+        self.marks.iter().flatten().map(|sets| with(sets, mark)).sum()
     }
 
     /// TCP handshakes that are not complete, both families.
@@ -185,10 +193,15 @@ impl Summary {
     }
 }
 
+/// Entries of the sets that have a mark.
+fn with(sets: &[u64], mark: Mark) -> u64 {
+    sets.iter().enumerate().filter(|(set, _)| set >> mark as usize & 1 == 1).map(|(_, count)| count).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{L4, Protocol, Status, Tuple, Zone};
+    use crate::flow::{L4, Protocol, Tuple, Zone};
     use crate::state::TcpState;
 
     fn flow(src: &str, state: TcpState, status: u32) -> Flow {
@@ -226,6 +239,24 @@ mod tests {
         assert_eq!(counts, Some(SourceCounts { entries: 2, assured: 1, half_open: 1, socketless: 0 }));
         assert_eq!((summary.entries, summary.local, summary.half_open()), (4, 1, 2));
         assert_eq!(summary.marked(Family::Ipv4, ProtocolName::Tcp, Mark::Unreplied), 1);
+        let mut one_each = Summary::new();
+        for (status, marks) in [
+            (0b10, &[][..]),
+            (0b110, &[Mark::Assured]),
+            (0, &[Mark::Unreplied]),
+            (1 << 14 | 0b10, &[Mark::Offload]),
+            (1 << 15 | 0b110, &[Mark::Offload, Mark::Assured]),
+            (0b1_0010, &[Mark::Snat]),
+            (0b10_0010, &[Mark::Dnat]),
+            (0b11, &[Mark::Expected]),
+        ] {
+            let before = Mark::ALL.map(|mark| one_each.marked_in_all(mark));
+            one_each.add(&flow("198.51.100.1", TcpState::Established, status));
+            for (mark, before) in Mark::ALL.into_iter().zip(before) {
+                let more = one_each.marked_in_all(mark) - before;
+                assert_eq!(more, u64::from(marks.contains(&mark)), "{mark:?} of {status:b}");
+            }
+        }
         assert_eq!(summary.sources.distinct(), 2);
         let by_source: u64 = summary.sources.iter().map(|(_, c)| u64::from(c.entries)).sum();
         assert_eq!(by_source + summary.local, summary.entries);

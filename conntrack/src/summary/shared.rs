@@ -1,12 +1,13 @@
 //! One summary that two threads fill, each with its part of a dump.
 
+use super::sources::{Batch, Held};
 use super::{Sources, Summary};
 use crate::flow::Flow;
 use crate::socketless::Behind;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-/// Entries that a part holds back before it takes the lock: about as many as one receive call brings, so that threads meet rarely.
+/// Entries that a part holds back before it takes the lock: about as many as one receive call brings, so that threads meet rarely. Added one
+/// after the other, the waits for memory overlap; counted each by itself, a dump of 95,000 sources took a tenth more CPU.
 const BATCH: usize = 128;
 
 /// The sources of a summary while threads fill it. They share one bounded map, so first come stays in all of them together
@@ -20,15 +21,7 @@ pub struct Part<'s> {
     /// All but the sources.
     counts: Summary,
     shared: &'s Mutex<Sources>,
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    source: IpAddr,
-    assured: bool,
-    half_open: bool,
-    socketless: bool,
+    waiting: Batch,
 }
 
 impl Shared {
@@ -39,7 +32,7 @@ impl Shared {
 
     /// For one thread.
     pub fn part(&self) -> Part<'_> {
-        Part { counts: Summary::new(), shared: &self.0, waiting: Vec::with_capacity(BATCH) }
+        Part { counts: Summary::new(), shared: &self.0, waiting: Batch::default() }
     }
 
     /// All parts, put together.
@@ -74,12 +67,8 @@ impl Part<'_> {
     #[inline]
     fn count(&mut self, flow: &Flow, socketless: bool) {
         self.counts.tally(flow);
-        self.waiting.push(Waiting {
-            source: flow.original.src,
-            assured: flow.status.assured(),
-            half_open: flow.state.half_open(),
-            socketless,
-        });
+        let (assured, half_open) = (flow.status.assured(), flow.state.half_open());
+        self.waiting.push(flow.original.src, Held { assured, half_open, socketless });
         if self.waiting.len() == BATCH {
             self.flush();
         }
@@ -87,9 +76,7 @@ impl Part<'_> {
 
     fn flush(&mut self) {
         let mut sources = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        for Waiting { source, assured, half_open, socketless } in self.waiting.drain(..) {
-            sources.add(source, assured, half_open, socketless);
-        }
+        sources.add_all(&mut self.waiting);
     }
 
     /// No entry follows.
@@ -107,7 +94,7 @@ mod tests {
     use crate::summary::SourceCounts;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     fn recorded() -> Vec<Flow> {
         let dump = include_bytes!("../testdata/dump-6.18.bin");

@@ -44,6 +44,36 @@ struct Overflow {
     hash: quality::RandomState,
 }
 
+/// What is counted of one entry beside itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) assured: bool,
+    pub(super) half_open: bool,
+    pub(super) socketless: bool,
+}
+
+/// Entries held back until there are enough to be added at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    four: Vec<(u32, Held)>,
+    six: Vec<([u8; 16], Held)>,
+}
+
+impl Batch {
+    #[inline]
+    pub(super) fn push(&mut self, source: IpAddr, held: Held) {
+        match source {
+            IpAddr::V4(address) => self.four.push((address.to_bits(), held)),
+            IpAddr::V6(address) => self.six.push((address.octets(), held)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.four.len() + self.six.len()
+    }
+}
+
 impl Default for Sources {
     fn default() -> Sources {
         Sources::new()
@@ -69,20 +99,27 @@ impl Sources {
     /// Takes one entry of `source` in.
     #[inline]
     pub fn add(&mut self, source: IpAddr, assured: bool, half_open: bool, socketless: bool) {
-        let most = self.most;
-        let room = |len: usize| len < most;
-        let counts = match source {
-            IpAddr::V4(address) => slot(&mut self.four, address.to_bits(), room),
-            IpAddr::V6(address) => slot(&mut self.six, address.octets(), room),
+        let held = Held { assured, half_open, socketless };
+        let found_room = match source {
+            IpAddr::V4(address) => add(&mut self.four, address.to_bits(), held, self.most),
+            IpAddr::V6(address) => add(&mut self.six, address.octets(), held, self.most),
         };
-        match counts {
-            Some(counts) => {
-                counts.entries += 1;
-                counts.assured += u32::from(assured);
-                counts.half_open += u32::from(half_open);
-                counts.socketless += u32::from(socketless);
+        if !found_room {
+            self.overflow(source);
+        }
+    }
+
+    /// Takes all entries of a batch in, and leaves it empty.
+    pub(super) fn add_all(&mut self, batch: &mut Batch) {
+        for (address, held) in batch.four.drain(..) {
+            if !add(&mut self.four, address, held, self.most) {
+                self.overflow(Ipv4Addr::from_bits(address).into());
             }
-            None => self.overflow(source),
+        }
+        for (address, held) in batch.six.drain(..) {
+            if !add(&mut self.six, address, held, self.most) {
+                self.overflow(Ipv6Addr::from(address).into());
+            }
         }
     }
 
@@ -139,13 +176,21 @@ impl Sources {
     }
 }
 
+/// False, and nothing is done: the source has no entry yet, and there is no room for it.
 #[inline]
-fn slot<K: std::hash::Hash + Eq>(
+fn add<K: std::hash::Hash + Eq>(
     map: &mut HashMap<K, SourceCounts, RandomState>,
     key: K,
-    room: impl Fn(usize) -> bool,
-) -> Option<&mut SourceCounts> {
-    if room(map.len()) { Some(map.entry(key).or_default()) } else { map.get_mut(&key) }
+    held: Held,
+    most: usize,
+) -> bool {
+    let counts = if map.len() < most { Some(map.entry(key).or_default()) } else { map.get_mut(&key) };
+    let Some(counts) = counts else { return false };
+    counts.entries += 1;
+    counts.assured += u32::from(held.assured);
+    counts.half_open += u32::from(held.half_open);
+    counts.socketless += u32::from(held.socketless);
+    true
 }
 
 impl Overflow {
