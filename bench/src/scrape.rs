@@ -145,7 +145,7 @@ fn answered(part: &mut Part, size: Size, entries: u32, sources: u32) -> Result<(
         part.after.push(format!(
             "Where the rest goes, at {entries} entries: beside the kernel's {:.2} µs an entry, reading it takes {:.2} of ours, counting it as one of eight sources {:.2} more, and as one of \
              {sources} again {:.2}; asking whether it is a dead slot, ranking and answering {:.2}. Reading is one comparison of its attribute headers with what kernels write, 20 ns without the \
-             kernel (docs/hot-paths.md); and pieces of 24 KiB where the floor has the kernel's most, 32, a hundredth, so that packets come in more often (*What packets feel*). The counts of the \
+             kernel (docs/hot-paths.md); and pieces of 28 KiB where the floor has the kernel's most, 32, cost a five-hundredth of the dump, so that packets come in more often (*What packets feel*). The counts of the \
              sources are megabytes that the kernel's own walk, a kilobyte for each entry, takes out of every cache: each entry waits for memory. 128 are added at a time, so that these waits overlap \
              (one by one they cost a tenth of the dump). To spend less, a kernel would have to show fewer bytes or entries in the order of their sources; no request makes it. Tried and no better: a \
              hash of our own whose lines are fetched a batch ahead, by loads or by prefetch instructions, and huge pages.",
