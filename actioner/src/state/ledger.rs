@@ -195,6 +195,16 @@ impl Ledger {
         before - self.bans.len()
     }
 
+    /// Of one network's rows. No other is looked at: what is left ends no earlier than before.
+    pub(super) fn keep_rows_of(&mut self, net: &IpNet, keep: impl Fn(&Row) -> bool) {
+        if let Some(rows) = self.bans.get_mut(net) {
+            rows.retain(keep);
+            if rows.is_empty() {
+                self.bans.remove(net);
+            }
+        }
+    }
+
     pub(super) fn keep_rows(&mut self, keep: impl Fn(&IpNet, &Row) -> bool) {
         self.first_end = None;
         self.bans.retain(|net, rows| {

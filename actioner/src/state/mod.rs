@@ -227,7 +227,7 @@ impl State {
         self.grace.retain(|graced, _| !(graced.contains(&net) || net.contains(graced)));
         let cause = Cause::Hand { by: by.to_owned(), reason: reason.to_owned() };
         let ledger = self.ledger_mut(true);
-        ledger.keep_rows(|other, row| *other != net || row.is_a_rules() || row.until.is_none());
+        ledger.keep_rows_of(&net, |row| row.is_a_rules() || row.until.is_none());
         ledger.put(net, cause, Some(now.boot + lasts), now);
     }
 
