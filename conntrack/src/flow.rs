@@ -118,7 +118,7 @@ impl Status {
     const ASSURED: u32 = 1 << 2;
     const SRC_NAT: u32 = 1 << 4;
     const DST_NAT: u32 = 1 << 5;
-    const OFFLOAD: u32 = 1 << 14;
+    pub(crate) const OFFLOAD: u32 = 1 << 14;
     const HW_OFFLOAD: u32 = 1 << 15;
 
     /// The entry was expected by a helper.

@@ -38,18 +38,17 @@ impl Mark {
     pub const ALL: [Mark; 6] =
         [Mark::Assured, Mark::Unreplied, Mark::Offload, Mark::Snat, Mark::Dnat, Mark::Expected];
 
-    /// The marks that an entry has, a bit for each in the order of [`Mark::ALL`].
-    #[inline]
-    fn set_of(status: Status) -> usize {
-        let has = [
-            status.assured(),
-            !status.seen_reply(),
-            status.offload(),
-            status.snat(),
-            status.dnat(),
-            status.expected(),
-        ];
-        has.into_iter().enumerate().fold(0, |set, (bit, has)| set | usize::from(has) << bit)
+    /// Whether entries of a kind have it.
+    fn is_of(self, kind: usize) -> bool {
+        let status = Kind::status(kind);
+        match self {
+            Mark::Assured => status.assured(),
+            Mark::Unreplied => !status.seen_reply(),
+            Mark::Offload => status.offload(),
+            Mark::Snat => status.snat(),
+            Mark::Dnat => status.dnat(),
+            Mark::Expected => status.expected(),
+        }
     }
 
     /// The word in the metric's name.
@@ -62,6 +61,29 @@ impl Mark {
             Mark::Dnat => "dnat",
             Mark::Expected => "expected",
         }
+    }
+}
+
+/// Entries of the same status bits, as far as these are marks: so that an entry is one addition.
+struct Kind;
+
+impl Kind {
+    const COUNT: usize = 1 << 6;
+    /// Its bits that stand where the kernel has them: expected, seen reply, assured, source and destination NAT.
+    const KERNELS: u32 = 0b11_0111;
+    /// In a flow table, in software or hardware.
+    const OFFLOAD: u32 = 1 << 3;
+
+    #[inline]
+    fn of(status: Status) -> usize {
+        let offload = if status.offload() { Kind::OFFLOAD } else { 0 };
+        (status.0 & Kind::KERNELS | offload) as usize
+    }
+
+    fn status(kind: usize) -> Status {
+        let bits = kind as u32;
+        let offload = if bits & Kind::OFFLOAD != 0 { Status::OFFLOAD } else { 0 };
+        Status(bits & Kind::KERNELS | offload)
     }
 }
 
@@ -86,8 +108,7 @@ pub struct Summary {
     /// What stands behind the entries; None: not judged, or the judgement does not hold.
     pub judged: Option<Judged>,
     states: [[[u64; State::COUNT]; PROTOCOLS]; FAMILIES],
-    /// By all marks at once, so that an entry is one addition: see [`Mark::set_of`].
-    marks: [[[u64; 1 << Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+    kinds: [[[u64; Kind::COUNT]; PROTOCOLS]; FAMILIES],
 }
 
 impl Default for Summary {
@@ -105,7 +126,7 @@ impl Summary {
             sources: Sources::new(),
             judged: None,
             states: [[[0; State::COUNT]; PROTOCOLS]; FAMILIES],
-            marks: [[[0; 1 << Mark::ALL.len()]; PROTOCOLS]; FAMILIES],
+            kinds: [[[0; Kind::COUNT]; PROTOCOLS]; FAMILIES],
         }
     }
 
@@ -141,7 +162,7 @@ impl Summary {
         let family = flow.family.index();
         self.entries += 1;
         self.states[family][protocol][flow.state.index()] += 1;
-        self.marks[family][protocol][Mark::set_of(flow.status)] += 1;
+        self.kinds[family][protocol][Kind::of(flow.status)] += 1;
     }
 
     /// All but the sources of another part of the same dump.
@@ -154,8 +175,8 @@ impl Summary {
         }
         let states = self.states.as_flattened_mut().as_flattened_mut().iter_mut();
         states.zip(part.states.as_flattened().as_flattened()).for_each(|(sum, part)| *sum += part);
-        let marks = self.marks.as_flattened_mut().as_flattened_mut().iter_mut();
-        marks.zip(part.marks.as_flattened().as_flattened()).for_each(|(sum, part)| *sum += part);
+        let kinds = self.kinds.as_flattened_mut().as_flattened_mut().iter_mut();
+        kinds.zip(part.kinds.as_flattened().as_flattened()).for_each(|(sum, part)| *sum += part);
     }
 
     /// Takes the addresses of this host out of the sources and into [`Summary::local`]. Once, after the last entry.
@@ -170,12 +191,12 @@ impl Summary {
 
     /// Entries of a family and protocol with a mark.
     pub fn marked(&self, family: Family, protocol: ProtocolName, mark: Mark) -> u64 {
-        with(&self.marks[family.index()][protocol as usize], mark)
+        with(&self.kinds[family.index()][protocol as usize], mark)
     }
 
     /// Entries with a mark, over all families and protocols.
     pub fn marked_in_all(&self, mark: Mark) -> u64 {
-        self.marks.iter().flatten().map(|sets| with(sets, mark)).sum()
+        self.kinds.iter().flatten().map(|kinds| with(kinds, mark)).sum()
     }
 
     /// TCP handshakes that are not complete, both families.
@@ -193,9 +214,9 @@ impl Summary {
     }
 }
 
-/// Entries of the sets that have a mark.
-fn with(sets: &[u64], mark: Mark) -> u64 {
-    sets.iter().enumerate().filter(|(set, _)| set >> mark as usize & 1 == 1).map(|(_, count)| count).sum()
+/// Entries of the kinds that have a mark.
+fn with(kinds: &[u64], mark: Mark) -> u64 {
+    kinds.iter().enumerate().filter(|(kind, _)| mark.is_of(*kind)).map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]

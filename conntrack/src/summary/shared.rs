@@ -137,7 +137,7 @@ mod tests {
             });
             let two = shared.whole(counts);
             prop_assert_eq!(two.sources.iter().collect::<HashMap<_, _>>(), exact);
-            prop_assert_eq!((two.entries, two.judged, two.states, two.marks), (one.entries, one.judged, one.states, one.marks));
+            prop_assert_eq!((two.entries, two.judged, two.states, two.kinds), (one.entries, one.judged, one.states, one.kinds));
         }
     }
 
