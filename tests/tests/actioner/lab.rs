@@ -324,9 +324,12 @@ impl Actioner<'_> {
     }
 }
 
+/// The lines that are there whole: the last one may be under way.
 pub(crate) fn read_audit(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    whole
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
 }
