@@ -126,11 +126,7 @@ impl Effects {
         self.was_paused = false;
         self.audit.record_event(&Event::new(What::Resume, by));
         if self.wall.is_none() && self.policy.enforces_anything() {
-            let policy = std::sync::Arc::clone(&self.policy);
-            self.put_up(&policy).map_err(|error| {
-                self.mind_no_wall(error.to_string());
-                Denied::Failed(error.to_string())
-            })?;
+            self.put_up_or_mind().map_err(|error| Denied::Failed(error.to_string()))?;
         }
         let done = if over.is_empty() { "there was nothing to resume".to_owned() } else { over.join(", ") };
         tracing::warn!(by, done, "resumed by hand");

@@ -76,8 +76,17 @@ impl Effects {
         Ok(())
     }
 
+    /// The same for the policy in force; why not is minded.
+    ///
+    /// # Errors
+    /// As [`Effects::put_up`].
+    pub(crate) fn put_up_or_mind(&mut self) -> Result<(), NoWall> {
+        let policy = std::sync::Arc::clone(&self.policy);
+        self.put_up(&policy).inspect_err(|error| self.mind_no_wall(error.to_string()))
+    }
+
     /// Said when it is new, and shown until there is a wall.
-    pub(crate) fn mind_no_wall(&mut self, why: String) {
+    fn mind_no_wall(&mut self, why: String) {
         if self.no_wall.as_ref() != Some(&why) {
             tracing::error!(
                 error = why,
@@ -200,11 +209,7 @@ impl Effects {
     fn stand(&mut self) {
         if self.wall.is_none() && self.policy.enforces_anything() {
             // The kernel lacked something at the start, or when a panic was ended.
-            let policy = std::sync::Arc::clone(&self.policy);
-            if let Err(error) = self.put_up(&policy) {
-                self.mind_no_wall(error.to_string());
-            }
-            return;
+            return drop(self.put_up_or_mind());
         }
         let Some(wall) = &mut self.wall else { return self.look_on() };
         match wall.keep_standing() {

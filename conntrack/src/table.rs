@@ -50,7 +50,7 @@ pub struct Dump {
     pub interrupted: bool,
     /// From the request to the last message.
     pub elapsed: Duration,
-    /// The most time that one receive call kept its CPU: the kernel fills the next 32 KiB in it and lets nobody else in meanwhile.
+    /// The most time that one receive call kept its CPU: the kernel fills the next piece in it and lets nobody else in meanwhile.
     /// By the thread's CPU clock, so that it does not grow when others take the CPU away between two packets of work. 0 unless
     /// [`Table::timing_calls`] asked for it.
     pub longest_call: Duration,
